@@ -1,0 +1,1 @@
+"""From files to batches: samples, shards, sources, mixture, captions, batching, loader. Floor 2."""

@@ -1,0 +1,1 @@
+"""Protocols over an `Embedder`: retrieval and zero-shot classification. Floor 5."""

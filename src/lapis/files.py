@@ -1,0 +1,91 @@
+"""Files on disk: the cache folder, downloads with a checksum, and writing so that a reader never sees half a file."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+BLOCK_BYTES = 1 << 20
+
+
+def cache_folder(*parts: str) -> Path:
+    """A folder below the cache, made if it is not there: $LAPIS_CACHE, else $XDG_CACHE_HOME/lapis, else ~/.cache/lapis."""
+    root = os.environ.get("LAPIS_CACHE")
+    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lapis"
+    folder = base.joinpath(*parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path | str, *, binary: bool = True) -> Iterator[IO]:
+    """Open a temporary file beside `path` that takes its place, flushed to disk, only when the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb" if binary else "w", encoding=None if binary else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    """The permission bits that new files of this process leave out (readable only by setting it)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def sha256_of(path: Path | str) -> str:
+    """The SHA-256 of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def download(
+    address: str, *, sha256: str, folder: Path | None = None, progress: Callable[[int, int | None], None] | None = None
+) -> Path:
+    """Fetch a file once into the cache and verify it; later calls return the verified copy.
+
+    Args:
+        address: http, https or file address.
+        sha256: what the file must hash to.
+        folder: where to keep it; the cache's `downloads` unless told.
+        progress: called with the bytes fetched so far and the total, where the server says one.
+
+    Raises:
+        ValueError: the scheme is another one, or what came has another checksum (it is then deleted).
+    """
+    scheme = urlsplit(address).scheme
+    if scheme not in ("http", "https", "file"):
+        raise ValueError(f"cannot download {address!r}: expected an http, https or file address, got {scheme!r}")
+    name = Path(urlsplit(address).path).name
+    target = (folder or cache_folder("downloads")) / f"{sha256[:16]}-{name}"
+    if target.exists() and sha256_of(target) == sha256:
+        return target
+    digest, fetched = hashlib.sha256(), 0
+    with urllib.request.urlopen(address, timeout=60) as response, atomic_write(target) as file:
+        length = response.headers.get("Content-Length")
+        while block := response.read(BLOCK_BYTES):
+            file.write(block)
+            digest.update(block)
+            fetched += len(block)
+            if progress:
+                progress(fetched, int(length) if length else None)
+        if digest.hexdigest() != sha256:
+            raise ValueError(f"{address} is not the expected file: sha256 {sha256} expected, {digest.hexdigest()} came")
+    return target

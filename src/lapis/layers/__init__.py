@@ -1,0 +1,1 @@
+"""Bricks: attention, transformer, spectrogram, patches. Floor 2."""

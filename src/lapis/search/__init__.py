@@ -1,0 +1,1 @@
+"""A table of vectors, and finding sounds in it. Floor 5."""

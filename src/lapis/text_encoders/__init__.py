@@ -1,0 +1,1 @@
+"""Text towers, one file each, found by module name. Floor 3."""

@@ -1,0 +1,1 @@
+"""The loop and what stands around it: optimiser, checkpoints, report. Floor 6."""
