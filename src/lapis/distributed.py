@@ -34,19 +34,24 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, rows: Tensor) -> Tensor:
-        parts = [torch.empty_like(rows) for _ in range(world_size())]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
+        own = torch.tensor([len(rows)], device=rows.device)
+        counts = [torch.empty_like(own) for _ in range(world_size())]
+        dist.all_gather(counts, own)
+        context.counts = [int(count) for count in counts]
+        # all_gather wants equal shapes; rows that complete a process's part are cut off again here.
+        longest = rows.new_zeros(max(context.counts), *rows.shape[1:])
+        longest[: len(rows)] = rows
+        parts = [torch.empty_like(longest) for _ in context.counts]
+        dist.all_gather(parts, longest)
+        return torch.cat([part[:count] for part, count in zip(parts, context.counts, strict=True)])
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous()
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.contiguous()
         dist.all_reduce(total)
-        return total.chunk(world_size())[rank()]
+        return total.split(context.counts)[rank()]
 
 
 def gather(rows: Shaped[Tensor, "_items *shape"]) -> Shaped[Tensor, "_all_items *shape"]:
-    """The rows of all processes, in the order of their ranks, with true gradients; every process must bring as many."""
-    if not is_running():
-        return rows
-    return _Gather.apply(rows)
+    """The rows of all processes in the order of their ranks, with true gradients; each may bring another number."""
+    return _Gather.apply(rows) if is_running() else rows

@@ -14,7 +14,7 @@ BLOCK_BYTES = 1 << 20
 
 
 def cache_folder(*parts: str) -> Path:
-    """A folder below the cache, made if it is not there: $LAPIS_CACHE, else $XDG_CACHE_HOME/lapis, else ~/.cache/lapis."""
+    """A folder below the cache, made if need be: $LAPIS_CACHE, else $XDG_CACHE_HOME/lapis, else ~/.cache/lapis."""
     root = os.environ.get("LAPIS_CACHE")
     base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lapis"
     folder = base.joinpath(*parts)
@@ -89,3 +89,8 @@ def download(
         if digest.hexdigest() != sha256:
             raise ValueError(f"{address} is not the expected file: sha256 {sha256} expected, {digest.hexdigest()} came")
     return target
+
+
+def data_path(path: Path | str) -> Path:
+    """Where a relative path of a recipe lies: below $LAPIS_DATA, else below the folder `data` of the working folder."""
+    return Path(os.environ.get("LAPIS_DATA") or "data") / path

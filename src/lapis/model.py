@@ -1,9 +1,17 @@
-"""Two towers and the contract that evaluation, search and serving rely on."""
+"""Two towers that meet in one space, and the contract that evaluation, search and serving rely on."""
 
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from collections.abc import Sequence
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from lapis.ragged import Ragged
 from lapis.shapes import Vectors, Waveforms
 
 
@@ -11,12 +19,20 @@ from lapis.shapes import Vectors, Waveforms
 class Embedder(Protocol):
     """Anything that puts sounds and texts into one space. All that evaluation, search and serving know of a model."""
 
-    identity: str
-    """Names the weights: two embedders with one identity give the same vectors."""
-    sample_rate: int
-    """Of the waveforms it takes, in hertz."""
-    width: int
-    """Of its vectors."""
+    @property
+    def identity(self) -> str:
+        """Names the weights: two embedders with one identity give the same vectors."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms it takes, in hertz."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Of its vectors."""
+        ...
 
     def embed_audio(self, waveforms: Waveforms) -> Vectors:
         """Unit vectors of clips of any durations; a clip's vector does not depend on its neighbours."""
@@ -25,3 +41,131 @@ class Embedder(Protocol):
     def embed_text(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors of texts in any language the model knows."""
         ...
+
+
+class AudioEncoder(Protocol):
+    """What an audio tower offers: dense tokens, and one vector a clip made from them."""
+
+    sample_rate: int
+    width: int
+
+    def __call__(self, waveforms: Ragged) -> Ragged:
+        """Samples to tokens of shape (rows, width)."""
+        ...
+
+    def pool(self, tokens: Ragged) -> Float[Tensor, "clips width"]:
+        """Tokens to one vector a clip."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """What a text tower offers: one vector a text."""
+
+    width: int
+
+    @property
+    def identity(self) -> str:
+        """Names what turns a text into the tower's answer, its own weights excepted."""
+        ...
+
+    def __call__(self, texts: Sequence[str]) -> Float[Tensor, "texts width"]:
+        """Texts to vectors, before the projection."""
+        ...
+
+
+class AudioEncoderConfig(Protocol):
+    """A frozen value that can build an audio tower."""
+
+    def build(self) -> AudioEncoder: ...  # noqa: D102
+
+
+class TextEncoderConfig(Protocol):
+    """A frozen value that can build a text tower."""
+
+    def build(self) -> TextEncoder: ...  # noqa: D102
+
+
+class JointModel(nn.Module):
+    """An audio tower and a text tower, each projected linearly to one width and normalised. An `Embedder`."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """The towers and the width they meet in.
+
+        `chunk_seconds`: `embed_audio` cuts a longer clip into equal pieces no longer than this and answers with the
+        mean of their vectors, so that an hour of sound needs no more memory than a minute.
+        """
+
+        audio: AudioEncoderConfig
+        text: TextEncoderConfig
+        width: int = 768
+        chunk_seconds: float = 120.0
+
+        def build(self) -> "JointModel":
+            """The module of this value."""
+            return JointModel(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.width = config.width
+        self.audio_encoder = config.audio.build()
+        self.text_encoder = config.text.build()
+        self.sample_rate = self.audio_encoder.sample_rate
+        self.audio_projection = nn.Linear(self.audio_encoder.width, config.width, bias=False)
+        self.text_projection = nn.Linear(self.text_encoder.width, config.width, bias=False)
+
+    def audio_tokens(self, waveforms: Ragged) -> Ragged:
+        """Dense features: rows are samples in, tokens out."""
+        return self.audio_encoder(waveforms)
+
+    def project_audio(self, tokens: Ragged) -> Float[Tensor, "clips width"]:
+        """Unit vectors of clips from their tokens."""
+        return F.normalize(self.audio_projection(self.audio_encoder.pool(tokens)).float(), dim=-1)
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "texts width"]:
+        """Unit vectors of texts, with gradients."""
+        return F.normalize(self.text_projection(self.text_encoder(texts)).float(), dim=-1)
+
+    @property
+    def identity(self) -> str:
+        """The text tower's name and a digest of all weights."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return f"{self.text_encoder.identity}+{digest.hexdigest()[:16]}"
+
+    @torch.inference_mode()
+    def embed_audio(self, waveforms: Waveforms) -> Vectors:
+        """Unit vectors of mono clips at `sample_rate`.
+
+        Raises:
+            ValueError: a clip has no samples, or one that is not a finite number.
+        """
+        for number, waveform in enumerate(waveforms):
+            if not len(waveform) or not np.isfinite(waveform).all():
+                raise ValueError(f"clip {number} must have samples, all of them finite numbers; it has {len(waveform)}")
+        if not len(waveforms):
+            return np.zeros((0, self.width), np.float32)
+        longest = round(self.config.chunk_seconds * self.sample_rate)
+        pieces = [np.array_split(waveform, -(-len(waveform) // longest)) for waveform in waveforms]
+        clips = [torch.from_numpy(np.ascontiguousarray(piece)) for clip in pieces for piece in clip]
+        packed = Ragged.pack(clips).to(self.audio_projection.weight.device)
+        vectors = self.project_audio(self.audio_tokens(packed))
+        of_clips = Ragged(vectors, tuple(len(clip) for clip in pieces)).mean()
+        return F.normalize(of_clips, dim=-1).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def embed_text(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of texts.
+
+        Raises:
+            ValueError: a text is empty.
+        """
+        for number, text in enumerate(texts):
+            if not text.strip():
+                raise ValueError(f"text {number} is empty")
+        if not len(texts):
+            return np.zeros((0, self.width), np.float32)
+        return self.encode_text(texts).float().cpu().numpy()

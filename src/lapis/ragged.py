@@ -1,7 +1,7 @@
 """Everything variable in length: rows of all items in one flat tensor, plus the length of each item.
 
 Clips are never padded to each other. Where a kernel wants padding, the padding is made and removed inside the file of
-that kernel. Layout and words follow `torch.nn.attention.varlen`: `offsets` is what it calls cumulative sequence lengths.
+that kernel. Layout and words follow `torch.nn.attention.varlen`, which calls `offsets` cumulative sequence lengths.
 """
 
 from collections.abc import Callable, Sequence

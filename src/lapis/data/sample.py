@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Openable(Protocol):
+    """Where a sound is. Printing it names the place for a person."""
+
+    def open(self) -> Path | bytes:
+        """What `lapis.audio` reads: a path, or the bytes of a file."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -16,8 +25,8 @@ class Location:
     name: str | None = None
     """The member's name, where the file is an archive."""
 
-    def open(self) -> "Path | bytes":
-        """What `lapis.audio` reads: the path itself, or the member's bytes.
+    def open(self) -> Path | bytes:
+        """The path itself, or the member's bytes.
 
         Raises:
             ValueError: the file ends before the member does.
@@ -40,8 +49,8 @@ class Sample:
     """A clip and its words. Languages are FLORES-200 codes (`eng_Latn`); `captions` maps a language to its texts."""
 
     key: str
-    audio: Location
-    captions: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    audio: Openable
+    captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seconds: float | None = None
     label: str | None = None
     domain: str | None = None

@@ -1,0 +1,88 @@
+"""SLAP's audio tower (arXiv 2601.12594, section 3): log-mel patches of any duration through local and global attention.
+
+No clip is padded or cut: a clip of 0.05 s is one column of patches, and positions are rotations, so there is no longest
+clip. No official weights exist; the paper's sizes are the defaults, and what it leaves open is marked as our choice.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lapis.layers import spectrogram
+from lapis.layers.patches import Patches
+from lapis.layers.pooling import AttentionPooling
+from lapis.layers.positions import Rotary
+from lapis.layers.spectrogram import LogMel
+from lapis.layers.transformer import RMSNorm, SwiGLU, Transformer
+from lapis.ragged import Ragged
+
+
+class Slap(nn.Module):
+    """Waveforms to patch tokens (25 a second at the default size), and tokens to one vector a clip."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """Section 3.1: 64 mels, 16 x 16 patches, 12 layers of width 768, two local layers before each global one.
+
+        `window_columns` is the whole window of a local layer in patch columns, half on each side: the paper says "24
+        frames", which we read as 24 columns of 160 ms. `hidden` is the width of each of SwiGLU's two products.
+        """
+
+        front_end: LogMel.Config = spectrogram.SLAP
+        patch_frames: int = 16
+        patch_mels: int = 16
+        width: int = 768
+        depth: int = 12
+        heads: int = 12
+        hidden: int = 3072
+        window_columns: int = 24
+        local_layers: int = 2
+        rotary_base: float = 10_000.0
+        norm_heads: bool = False
+
+        def build(self) -> "Slap":
+            """The module of this value, with fresh parameters."""
+            return Slap(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.sample_rate = config.front_end.sample_rate
+        self.width = config.width
+        self.log_mel = LogMel(config.front_end)
+        self.patches = Patches(
+            frames=config.patch_frames,
+            mels=config.patch_mels,
+            num_mels=config.front_end.num_mels,
+            width=config.width,
+            bias=False,
+            silence=config.front_end.silence,
+        )
+        self.rotary = Rotary(head_width=config.width // config.heads, axes=2, base=config.rotary_base)
+        reach_rows = config.window_columns // 2 * self.patches.bands
+        self.transformer = Transformer.Config(
+            width=config.width,
+            depth=config.depth,
+            heads=config.heads,
+            hidden=config.hidden,
+            norm=RMSNorm,
+            feedforward=SwiGLU,
+            bias=False,
+            norm_heads=config.norm_heads,
+            windows=(reach_rows,) * config.local_layers + (None,),
+        ).build()
+        self.pooling = AttentionPooling(config.width, heads=config.heads, hidden=config.hidden)
+
+    def num_tokens(self, num_samples: int) -> int:
+        """Tokens of a clip of so many samples."""
+        return self.patches.num_patches(self.config.front_end.num_frames(num_samples))
+
+    def forward(self, waveforms: Ragged) -> Ragged:
+        """Rows are samples in; tokens of shape (rows, width) out, time first, `num_tokens` a clip."""
+        patches = self.patches(self.log_mel(waveforms))
+        return self.transformer(patches, angles=self.rotary(self.patches.positions(patches)))
+
+    def pool(self, tokens: Ragged) -> Float[Tensor, "clips width"]:
+        """One vector a clip by attention pooling."""
+        return self.pooling(tokens)

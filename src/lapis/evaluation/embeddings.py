@@ -1,0 +1,114 @@
+"""Samples and texts to vectors, the first half of every protocol.
+
+A clip that cannot be read is reported beside the vectors, never dropped silently.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lapis import audio
+from lapis.data.sample import Sample
+from lapis.model import Embedder
+from lapis.shapes import Vectors, Waveform
+
+TEXTS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample whose sound could not be read, and why."""
+
+    sample: Sample
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.sample.key}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class AudioEmbeddings:
+    """One unit vector for each sample that could be read, in the order they came, and the samples that could not."""
+
+    vectors: Vectors
+    samples: tuple[Sample, ...]
+    failures: tuple[Failure, ...] = ()
+
+
+def embed_samples(
+    embedder: Embedder,
+    *,
+    samples: Sequence[Sample],
+    batch_seconds: float = 60.0,
+    on_error: Literal["collect", "raise"] = "collect",
+    progress: Callable[[int, int], None] | None = None,
+) -> AudioEmbeddings:
+    """Read and embed samples, at most about `batch_seconds` of sound in memory at once (a longer clip goes alone).
+
+    Args:
+        embedder: the model to measure.
+        samples: the clips.
+        batch_seconds: a batch closes when it holds this much sound.
+        on_error: keep unreadable samples as failures of the result, or raise at the first.
+        progress: called with the number of samples done and their total.
+
+    Raises:
+        ValueError: a clip cannot be read and `on_error` is "raise"; or the embedder gave vectors of another shape.
+        OSError: as above, where the file itself cannot be opened.
+    """
+    batches: list[Vectors] = []
+    waiting: list[Waveform] = []
+    readable: list[Sample] = []
+    failures: list[Failure] = []
+
+    def flush() -> None:
+        vectors = embedder.embed_audio(waiting)
+        if vectors.shape != (len(waiting), embedder.width):
+            raise ValueError(f"{embedder.identity} gave vectors {vectors.shape} for {len(waiting)} clips")
+        batches.append(vectors)
+        waiting.clear()
+
+    for done, sample in enumerate(samples, start=1):
+        try:
+            waveform = audio.read(sample.audio.open(), sample_rate=embedder.sample_rate)
+        except (OSError, ValueError) as error:
+            if on_error == "raise":
+                raise
+            failures.append(Failure(sample, str(error)))
+        else:
+            if waiting and sum(map(len, waiting)) + len(waveform) > batch_seconds * embedder.sample_rate:
+                flush()
+            waiting.append(waveform)
+            readable.append(sample)
+        if progress:
+            progress(done, len(samples))
+    if waiting:
+        flush()
+    vectors = np.concatenate(batches) if batches else np.zeros((0, embedder.width), np.float32)
+    return AudioEmbeddings(vectors, tuple(readable), tuple(failures))
+
+
+def embed_texts(embedder: Embedder, *, texts: Sequence[str]) -> Vectors:
+    """Embed texts, each distinct one once: equal texts get equal vectors, and memory stays bounded."""
+    distinct = list(dict.fromkeys(texts))
+    batches = [
+        embedder.embed_text(distinct[begin : begin + TEXTS_AT_ONCE]) for begin in range(0, len(distinct), TEXTS_AT_ONCE)
+    ]
+    vectors = np.concatenate(batches) if batches else np.zeros((0, embedder.width), np.float32)
+    row_of = {text: row for row, text in enumerate(distinct)}
+    return vectors[[row_of[text] for text in texts]]
+
+
+def as_embeddings(embedder: Embedder, *, clips: AudioEmbeddings | Sequence[Sample]) -> AudioEmbeddings:
+    """What a protocol was given, embedded if it is not yet, and at least one clip of it readable.
+
+    Raises:
+        ValueError: no clip could be read.
+    """
+    embeddings = clips if isinstance(clips, AudioEmbeddings) else embed_samples(embedder, samples=clips)
+    if not embeddings.samples:
+        reasons = "; ".join(str(failure) for failure in embeddings.failures[:3]) or "none was given"
+        raise ValueError(f"no clip to evaluate: {reasons}")
+    return embeddings

@@ -1,0 +1,148 @@
+"""Figures from a similarity matrix: ranks, recall, mean average precision, and what a random order would score.
+
+A tie counts against the model: an irrelevant candidate with an equal score stands before a relevant one, so that a
+collapsed model, which gives every pair one score, never looks good.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
+
+from lapis.shapes import Vectors
+
+SIMILARITY_DECIMALS = 6
+
+
+def cosine_similarity(queries: Vectors, *, candidates: Vectors) -> Float64[np.ndarray, "queries candidates"]:
+    """Cosines of unit vectors, rounded to the precision that float32 vectors carry.
+
+    Matrix products give equal columns results that differ in the last bits; without the rounding such noise, and not
+    the model, would order equal candidates.
+
+    Raises:
+        ValueError: a vector is not finite.
+    """
+    for name, vectors in (("query", queries), ("candidate", candidates)):
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            raise ValueError(f"the vector of {name} {int(np.argmin(finite))} is not finite")
+    return np.round(queries.astype(np.float64) @ candidates.astype(np.float64).T, SIMILARITY_DECIMALS)
+
+
+def ranks(
+    similarity: Float[np.ndarray, "queries candidates"], *, relevant: Bool[np.ndarray, "queries candidates"]
+) -> Int[np.ndarray, "queries"]:
+    """The rank of each query's best relevant candidate, from 1.
+
+    Raises:
+        ValueError: a similarity is NaN, or a query has no relevant candidate.
+    """
+    _check(similarity, relevant)
+    best = np.where(relevant, similarity, -np.inf).max(axis=1, keepdims=True)
+    return 1 + ((similarity >= best) & ~relevant).sum(axis=1)
+
+
+def average_precisions(
+    similarity: Float[np.ndarray, "queries candidates"], *, relevant: Bool[np.ndarray, "queries candidates"], depth: int
+) -> Float64[np.ndarray, "queries"]:
+    """The average precision at `depth` of each query, over min(depth, number of its relevant candidates).
+
+    Raises:
+        ValueError: a similarity is NaN, or a query has no relevant candidate.
+    """
+    _check(similarity, relevant)
+    # The last key is the first to sort by; False before True puts the irrelevant first among equals.
+    order = np.lexsort((relevant, -similarity), axis=1)[:, :depth]
+    hits = np.take_along_axis(relevant, order, axis=1)
+    precisions = hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)
+    return (precisions * hits).sum(axis=1) / np.minimum(depth, relevant.sum(axis=1))
+
+
+def chance_recall(num_relevant: Int[np.ndarray, "queries"], *, num_candidates: int, depth: int) -> float:
+    """The expected recall at `depth` of a random order: one minus the hypergeometric chance of no hit."""
+    drawn = np.arange(min(depth, num_candidates))
+    misses = np.maximum(num_candidates - num_relevant[:, None] - drawn, 0) / (num_candidates - drawn)
+    return float(1 - misses.prod(axis=1).mean())
+
+
+def chance_average_precision(num_relevant: Int[np.ndarray, "queries"], *, num_candidates: int, depth: int) -> float:
+    """The expected mean average precision at `depth` of a random order.
+
+    A place is relevant with chance r/n; given that, each earlier one is with chance (r-1)/(n-1).
+    """
+    earlier = np.arange(min(depth, num_candidates))
+    share = num_relevant[:, None] / num_candidates
+    share_of_others = (num_relevant[:, None] - 1) / max(num_candidates - 1, 1)
+    expected = (share * (1 + earlier * share_of_others) / (earlier + 1)).sum(axis=1)
+    return float((expected / np.minimum(depth, num_relevant)).mean())
+
+
+@dataclass(frozen=True)
+class RetrievalScores:
+    """One direction of retrieval. Shares in [0, 1]; `chance_*` are the exact expectations under a random order."""
+
+    recall_at_1: float
+    recall_at_5: float
+    recall_at_10: float
+    mean_average_precision_at_10: float
+    median_rank: float
+    num_queries: int
+    num_candidates: int
+    chance_recall_at_1: float
+    chance_recall_at_5: float
+    chance_recall_at_10: float
+    chance_mean_average_precision_at_10: float
+
+
+def retrieval_scores(
+    similarity: Float[np.ndarray, "queries candidates"],
+    *,
+    relevant: Bool[np.ndarray, "queries candidates"],
+    query_names: Sequence[str] | None = None,
+) -> RetrievalScores:
+    """Score one direction of retrieval; a query may have several relevant candidates.
+
+    Recall at k is the share of queries with a relevant candidate among the first k. `query_names` are for messages.
+
+    Raises:
+        ValueError: there is no query, a similarity is NaN, or a query has no relevant candidate.
+    """
+    if not similarity.size:
+        raise ValueError(f"nothing to rank: {similarity.shape[0]} queries and {similarity.shape[1]} candidates")
+    _check(similarity, relevant, query_names)
+    best = ranks(similarity, relevant=relevant)
+    num_relevant, num_candidates = relevant.sum(axis=1), similarity.shape[1]
+    recall = {depth: float((best <= depth).mean()) for depth in (1, 5, 10)}
+    chance = {depth: chance_recall(num_relevant, num_candidates=num_candidates, depth=depth) for depth in (1, 5, 10)}
+    return RetrievalScores(
+        recall_at_1=recall[1],
+        recall_at_5=recall[5],
+        recall_at_10=recall[10],
+        mean_average_precision_at_10=float(average_precisions(similarity, relevant=relevant, depth=10).mean()),
+        median_rank=float(np.median(best)),
+        num_queries=similarity.shape[0],
+        num_candidates=num_candidates,
+        chance_recall_at_1=chance[1],
+        chance_recall_at_5=chance[5],
+        chance_recall_at_10=chance[10],
+        chance_mean_average_precision_at_10=chance_average_precision(
+            num_relevant, num_candidates=num_candidates, depth=10
+        ),
+    )
+
+
+def _check(
+    similarity: Float[np.ndarray, "queries candidates"],
+    relevant: Bool[np.ndarray, "queries candidates"],
+    query_names: Sequence[str] | None = None,
+) -> None:
+    if np.isnan(similarity).any():
+        query, candidate = np.argwhere(np.isnan(similarity))[0]
+        raise ValueError(f"the similarity of query {query} and candidate {candidate} is NaN")
+    answered = relevant.any(axis=1)
+    if not answered.all():
+        query = int(np.argmin(answered))
+        name = f"query {query}" if query_names is None else f"query {query} ({query_names[query]!r})"
+        raise ValueError(f"{name} has no relevant candidate, so its rank is not defined")

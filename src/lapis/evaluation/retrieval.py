@@ -1,0 +1,150 @@
+"""Text-audio retrieval in both directions, after the protocol of Clotho and AudioCaps (several captions a clip).
+
+The protocol is a frozen value and the result says in one sentence what was measured, so that two figures are compared
+only when their sentences agree.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool
+
+from lapis.data.sample import Sample
+from lapis.evaluation.embeddings import AudioEmbeddings, as_embeddings, embed_texts
+from lapis.evaluation.metrics import RetrievalScores, cosine_similarity, retrieval_scores
+from lapis.model import Embedder
+
+
+@dataclass(frozen=True)
+class CaptionsPerClip:
+    """How many texts are relevant to a clip."""
+
+    minimum: int
+    mean: float
+    maximum: int
+
+
+@dataclass(frozen=True)
+class RetrievalResult:
+    """Both directions, and what exactly was measured. `unreadable` names the clips that are not counted."""
+
+    text_to_audio: RetrievalScores
+    audio_to_text: RetrievalScores
+    captions_per_clip: CaptionsPerClip
+    protocol: str
+    unreadable: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain dictionaries, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The texts of a run, and which of them are relevant to which clip."""
+
+    texts: tuple[str, ...]
+    relevant: Bool[np.ndarray, "texts clips"]
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Finds clips by text and texts by clip; every text is a query, and a clip counts by the best of its texts.
+
+    `relevance` says which pairs belong together:
+
+    - "clip": a caption and its own clip only, even where another clip has the same caption;
+    - "label": a text and all clips of a label, the label's texts being the distinct captions of its clips;
+    - "transcript": the words spoken and all clips in which exactly these were spoken.
+    """
+
+    relevance: Literal["clip", "label", "transcript"] = "clip"
+    languages: tuple[str, ...] | None = None
+    """Of the captions, as FLORES-200 codes; all of them unless told."""
+    max_captions: int | None = None
+    """Of a clip in one language: the first so many; all of them unless told."""
+
+    def __post_init__(self) -> None:
+        if self.relevance == "transcript" and (self.languages or self.max_captions):
+            raise ValueError(
+                "a transcript is one text in one language: choose the samples, not languages or max_captions"
+            )
+        if self.max_captions is not None and self.max_captions < 1:
+            raise ValueError(f"max_captions must be at least 1, got {self.max_captions}")
+
+    def run(self, embedder: Embedder, *, clips: AudioEmbeddings | Sequence[Sample]) -> RetrievalResult:
+        """Measure an embedder on clips, or on their embeddings where several protocols share them.
+
+        Raises:
+            ValueError: no clip can be read, or a clip lacks the texts or the label that the protocol needs.
+        """
+        embeddings = as_embeddings(embedder, clips=clips)
+        texts = self._texts(embeddings.samples)
+        similarity = cosine_similarity(embed_texts(embedder, texts=texts.texts), candidates=embeddings.vectors)
+        counts = texts.relevant.sum(axis=0)
+        return RetrievalResult(
+            text_to_audio=retrieval_scores(similarity, relevant=texts.relevant, query_names=texts.texts),
+            audio_to_text=retrieval_scores(
+                similarity.T, relevant=texts.relevant.T, query_names=[sample.key for sample in embeddings.samples]
+            ),
+            captions_per_clip=CaptionsPerClip(int(counts.min()), float(counts.mean()), int(counts.max())),
+            protocol=self._sentence(num_texts=len(texts.texts), embeddings=embeddings),
+            unreadable=tuple(str(failure) for failure in embeddings.failures),
+        )
+
+    def _texts(self, samples: Sequence[Sample]) -> _Texts:
+        texts_of_clip = [self._texts_of(sample) for sample in samples]
+        clips = np.arange(len(samples))
+        if self.relevance == "clip":
+            owner = np.repeat(clips, [len(texts) for texts in texts_of_clip])
+            return _Texts(tuple(text for texts in texts_of_clip for text in texts), owner[:, None] == clips)
+        if self.relevance == "label":
+            texts_of_label: dict[str, set[str]] = {}
+            for sample, texts in zip(samples, texts_of_clip):
+                texts_of_label.setdefault(_label(sample), set()).update(texts)
+            relevant_to_clip = [texts_of_label[_label(sample)] for sample in samples]
+        else:
+            relevant_to_clip = [set(texts) for texts in texts_of_clip]
+        distinct = tuple(dict.fromkeys(text for texts in texts_of_clip for text in texts))
+        row_of = {text: row for row, text in enumerate(distinct)}
+        relevant = np.zeros((len(distinct), len(samples)), dtype=bool)
+        for clip, texts in enumerate(relevant_to_clip):
+            relevant[[row_of[text] for text in texts], clip] = True
+        return _Texts(distinct, relevant)
+
+    def _texts_of(self, sample: Sample) -> tuple[str, ...]:
+        if self.relevance == "transcript":
+            texts = (sample.transcript,) if sample.transcript else ()
+        else:
+            languages = sample.captions if self.languages is None else self.languages
+            texts = tuple(
+                text for language in languages for text in sample.captions.get(language, ())[: self.max_captions]
+            )
+        if not texts:
+            wanted = "transcript" if self.relevance == "transcript" else "caption"
+            within = f" in {', '.join(self.languages)}" if self.languages else ""
+            raise ValueError(f"clip {sample.key} has no {wanted}{within}")
+        return texts
+
+    def _sentence(self, *, num_texts: int, embeddings: AudioEmbeddings) -> str:
+        kind = {
+            "clip": "captions, each relevant to its own clip only",
+            "label": "distinct captions, each relevant to all clips of its label",
+            "transcript": "distinct transcripts, each relevant to all clips that speak exactly it",
+        }[self.relevance]
+        languages = f" in {', '.join(self.languages)}" if self.languages else ""
+        most = f", at most {self.max_captions} a clip and language" if self.max_captions else ""
+        lost = f"; {len(embeddings.failures)} unreadable clips are not counted" if embeddings.failures else ""
+        return (
+            f"Retrieval between {len(embeddings.samples)} clips and {num_texts} {kind}{languages}{most}; "
+            f"cosine similarity; a query is answered by the best-ranked of its relevant candidates; "
+            f"ties count against the model{lost}."
+        )
+
+
+def _label(sample: Sample) -> str:
+    if sample.label is None:
+        raise ValueError(f"clip {sample.key} has no label, which relevance by label needs")
+    return sample.label

@@ -1,0 +1,264 @@
+"""A recipe is a value: all that a run does, frozen, printed whole at the start and stored with its weights.
+
+Recipes are Python functions in `lapis.recipes`. From the command line a field is replaced by its path, strictly:
+`--set model.width=256` fails for a field that does not exist (and names the nearest one) or a value of another type.
+"""
+
+import difflib
+import importlib
+import json
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from lapis.data.batching import Budget
+from lapis.data.loader import Loader, Reading
+from lapis.data.mixture import Mixture
+from lapis.data.sources import SourceConfig
+from lapis.evaluation.embeddings import embed_samples
+from lapis.evaluation.retrieval import Retrieval
+from lapis.files import atomic_write
+from lapis.model import JointModel
+from lapis.objectives.learner import Learner, ObjectiveConfig
+from lapis.train.checkpoint import Checkpoints, Progress
+from lapis.train.loop import Training, train
+from lapis.train.optim import AdamW, Cosine, Schedule
+from lapis.train.report import Report
+
+PACKAGE = "lapis"
+
+
+@dataclass(frozen=True)
+class Check:
+    """Held-out clips that are measured during training; never test data."""
+
+    name: str
+    source: SourceConfig
+    protocol: Retrieval = Retrieval()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a run does and finds."""
+
+    name: str
+    model: JointModel.Config
+    objectives: tuple[ObjectiveConfig, ...]
+    weights: Mapping[str, float]
+    """Of the objectives' terms, by their names."""
+    data: Mixture.Config
+    training: Training
+    schedule: Schedule = Cosine(peak=1e-3, warmup_steps=100)
+    optimiser: AdamW = AdamW()
+    checks: tuple[Check, ...] = ()
+    budget: Budget = Budget()
+    reading: Reading = Reading()
+    seed: int = 0
+    threads: int | None = None
+    """Of the processor, for each process; the order of sums depends on it, so a fixed number repeats a run exactly."""
+
+
+def names() -> list[str]:
+    """The recipes: the modules of `lapis.recipes`."""
+    package = importlib.import_module(f"{PACKAGE}.recipes")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def find(name: str) -> Recipe:
+    """The recipe that the function `name` of the module `lapis.recipes.name` returns.
+
+    Raises:
+        ValueError: there is no such recipe.
+    """
+    if name not in names():
+        raise ValueError(f"no recipe {name!r}{_nearest(name, names())}; the recipes are {', '.join(names())}")
+    return getattr(importlib.import_module(f"{PACKAGE}.recipes.{name}"), name)()
+
+
+def run(recipe: Recipe, *, folder: Path, device: str = "cpu") -> Progress:
+    """Train, from the newest checkpoint in `folder` if there is one; leaves the model in `folder` at the end."""
+    import torch
+    from safetensors.torch import save
+
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    torch.manual_seed(recipe.seed)
+    model = recipe.model.build().to(device)
+    objectives = [objective.build(model).to(device) for objective in recipe.objectives]
+    learner = Learner(model, objectives, recipe.weights)
+    mixture = recipe.data.build(seed=recipe.seed)
+    loader = Loader(mixture, budget=recipe.budget, sample_rate=model.sample_rate, reading=recipe.reading)
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / "recipe.json", binary=False) as file:
+        file.write(dumps(recipe))
+    print(f"{dumps(recipe)}\n{mixture}\n{_sizes(model)}", flush=True)
+    progress = train(
+        learner,
+        batches=loader.batches,
+        optimiser=recipe.optimiser,
+        schedule=recipe.schedule,
+        training=recipe.training,
+        checkpoints=Checkpoints(folder, recipe=to_values(recipe)),
+        report=Report(folder, name=recipe.name, steps=recipe.training.steps),
+        validate=lambda: _validate(recipe.checks, model=model),
+    )
+    if progress.step == recipe.training.steps:
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        with atomic_write(folder / "model.safetensors") as file:
+            file.write(save(weights))
+    return progress
+
+
+def _sizes(model: JointModel) -> str:
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    return "parameters: " + ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+
+
+def _validate(checks: Sequence[Check], *, model: JointModel) -> dict[str, float]:
+    model.eval()
+    scores: dict[str, float] = {}
+    for check in checks:
+        clips = embed_samples(model, samples=check.source.build())
+        result = check.protocol.run(model, clips=clips)
+        scores[f"{check.name} text-to-audio R@10"] = result.text_to_audio.recall_at_10
+        scores[f"{check.name} audio-to-text R@10"] = result.audio_to_text.recall_at_10
+    model.train()
+    return scores
+
+
+def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with fields replaced, each given as `path.to.field=value`.
+
+    Raises:
+        ValueError: a setting has no `=`, a field does not exist, or a value is of another type.
+    """
+    return reduce(_override, settings, recipe)
+
+
+def _override(recipe: Recipe, setting: str) -> Recipe:
+    path, equals, text = setting.partition("=")
+    if not equals:
+        raise ValueError(f"expected field=value, got {setting!r}")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    return _set(recipe, path.split("."), value, done=[])
+
+
+def _set(owner: Any, path: list[str], value: Any, *, done: list[str]) -> Any:
+    """`owner` with the field at `path` replaced; owners are dataclasses, tuples (by number) and mappings (by name)."""
+    name, rest = path[0], path[1:]
+    where = ".".join([*done, name])
+    if is_dataclass(owner) and not isinstance(owner, type):
+        known = [field.name for field in fields(owner)]
+        if name not in known:
+            raise ValueError(f"no field {where!r}{_nearest(name, known)}; the fields are {', '.join(known)}")
+        old, kind = getattr(owner, name), get_type_hints(type(owner))[name]
+    elif isinstance(owner, tuple):
+        if not name.isdecimal() or int(name) >= len(owner):
+            raise ValueError(f"expected a number below {len(owner)} in {where!r}, got {name!r}")
+        old, kind = owner[int(name)], type(owner[int(name)])
+    elif isinstance(owner, Mapping):
+        if name not in owner:
+            raise ValueError(f"no entry {where!r}{_nearest(name, list(owner))}; the entries are {', '.join(owner)}")
+        old, kind = owner[name], type(owner[name])
+    else:
+        raise ValueError(f"{'.'.join(done)!r} is {owner!r}, which has no field {name!r}")
+    new = _set(old, rest, value, done=[*done, name]) if rest else _checked(value, kind=kind, old=old, where=where)
+    if isinstance(owner, tuple):
+        return (*owner[: int(name)], new, *owner[int(name) + 1 :])
+    return {**owner, name: new} if isinstance(owner, Mapping) else replace(owner, **{name: new})
+
+
+def _checked(value: Any, *, kind: Any, old: Any, where: str) -> Any:
+    """`value` as the type of the field; whole parts with fields of their own are set field by field."""
+    from pydantic import TypeAdapter, ValidationError
+    from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+    if is_dataclass(old):
+        known = ", ".join(f"{where}.{field.name}" for field in fields(old))
+        raise ValueError(f"{where!r} has fields of its own: set one of {known}")
+    try:
+        return TypeAdapter(kind).validate_python(value, strict=not isinstance(value, int | list))
+    except ValidationError as error:
+        raise ValueError(f"{where}: {error.errors()[0]['msg'].lower()}, got {value!r}") from error
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise ValueError(f"{where!r} cannot be set from the command line: write a recipe") from error
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def to_values(part: Any) -> Any:
+    """A recipe as plain values: a dataclass becomes a mapping with its dotted path under `class`."""
+    if is_dataclass(part) and not isinstance(part, type):
+        values = {field.name: to_values(getattr(part, field.name)) for field in fields(part)}
+        return {"class": _path_of(type(part)), **values}
+    if isinstance(part, type):
+        return {"type": _path_of(part)}
+    if isinstance(part, Mapping):
+        return {name: to_values(value) for name, value in part.items()}
+    if isinstance(part, tuple):
+        return [to_values(value) for value in part]
+    return part
+
+
+def from_values(values: Any) -> Any:
+    """The inverse of `to_values`. Only classes of this package are looked up.
+
+    Raises:
+        ValueError: a class is not one of this package's dataclasses or layers, or its fields are others.
+    """
+    if isinstance(values, list):
+        return tuple(from_values(value) for value in values)
+    if not isinstance(values, Mapping):
+        return values
+    if values.keys() == {"type"}:
+        return _class_at(values["type"])
+    parts = {name: from_values(value) for name, value in values.items() if name != "class"}
+    if "class" not in values:
+        return parts
+    kind = _class_at(values["class"])
+    if not is_dataclass(kind) or {field.name for field in fields(kind)} != parts.keys():
+        raise ValueError(f"{values['class']} does not have the fields {sorted(parts)}")
+    return kind(**parts)
+
+
+def dumps(recipe: Recipe) -> str:
+    """A recipe as JSON."""
+    return json.dumps(to_values(recipe), indent=2)
+
+
+def loads(text: str) -> Recipe:
+    """The recipe of a JSON text.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    recipe = from_values(json.loads(text))
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"expected a recipe, got {type(recipe).__name__}")
+    return recipe
+
+
+def _path_of(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _class_at(path: str) -> type:
+    module, _, name = path.partition(":")
+    if module.split(".")[0] != PACKAGE:
+        raise ValueError(f"a recipe may name classes of {PACKAGE} only, got {path!r}")
+    try:
+        found = reduce(getattr, name.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"this version of {PACKAGE} has no {path!r}") from error
+    if not isinstance(found, type):
+        raise ValueError(f"expected a class, {path!r} is {type(found).__name__}")
+    return found

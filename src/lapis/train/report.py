@@ -1,0 +1,155 @@
+"""What a run tells while it runs: a bar on a terminal, JSON lines, TensorBoard, and a picture at the end.
+
+`log.jsonl` holds a line a step (`losses`) and a line a validation (`validation`). After a resume, lines of steps that
+will be taken again are removed, so that the file reads as if the run had never stopped.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lapis import distributed
+from lapis.data.batching import Batch
+from lapis.files import atomic_write
+
+
+class Report:
+    """The report of one run, in its folder; silent in all processes but the first."""
+
+    def __init__(self, folder: Path, *, name: str, steps: int, console: Console | None = None) -> None:
+        self._folder, self._name, self._steps = folder, name, steps
+        self._console = console or Console(stderr=True)
+        self._speaks = distributed.rank() == 0
+        self._dropped: Counter[str] = Counter()
+
+    def begin(self, step: int) -> None:
+        """Open the files; the run goes on from `step`."""
+        if not self._speaks:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / "log.jsonl"
+        _cut(path, last_step=step)
+        self._lines = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(self._name, total=self._steps, completed=step, text="")
+
+    def step(
+        self,
+        step: int,
+        *,
+        batch: Batch,
+        total: float,
+        losses: Mapping[str, float],
+        learning_rate: float,
+        gradient_norm: float,
+        wait_seconds: float,
+        step_seconds: float,
+    ) -> None:
+        """One step was taken. `wait_seconds` of its `step_seconds` went by waiting for data."""
+        if not self._speaks:
+            return
+        for drop in batch.dropped:
+            self._dropped[f"{drop.name}: {drop.reason}"] += 1
+        line = {
+            "step": step,
+            "total": total,
+            "losses": dict(losses),
+            "learning_rate": learning_rate,
+            "gradient_norm": gradient_norm,
+            "clips": len(batch),
+            "samples": len(batch.waveforms.rows),
+            "dropped": len(batch.dropped),
+            "wait_seconds": round(wait_seconds, 4),
+            "step_seconds": round(step_seconds, 4),
+        }
+        self._write(line)
+        for name, loss in losses.items():
+            self._board.add_scalar(f"loss/{name}", loss, step)
+        self._board.add_scalar("learning_rate", learning_rate, step)
+        self._board.add_scalar("gradient_norm", gradient_norm, step)
+        text = "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+        self._bar.update(self._task, completed=step, text=f"{text}  {len(batch) / step_seconds:.0f} clips/s")
+
+    def validation(self, step: int, *, scores: Mapping[str, float]) -> None:
+        """The model was measured on held-out data."""
+        if not self._speaks:
+            return
+        self._write({"step": step, "validation": dict(scores)})
+        for name, score in scores.items():
+            self._board.add_scalar(f"validation/{name}", score, step)
+        self._console.print(f"step {step}  " + "  ".join(f"{name} {score:.3f}" for name, score in scores.items()))
+
+    def end(self, *, stopped: bool) -> None:
+        """Close the files, draw the picture, and say what was left out."""
+        if not self._speaks:
+            return
+        self._bar.stop()
+        self._lines.close()
+        self._board.close()
+        draw_curves(read_log(self._folder / "log.jsonl"), path=self._folder / "curves.png", title=self._name)
+        if self._dropped:
+            self._console.print(f"{sum(self._dropped.values())} draws could not be read, for example:")
+            for reason, count in self._dropped.most_common(5):
+                self._console.print(f"  {count} x {reason}", markup=False)
+        if stopped:
+            self._console.print(f"stopped and saved; go on with --resume --out {self._folder}", markup=False)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._lines.write(json.dumps(line) + "\n")
+        self._lines.flush()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `log.jsonl`; a last line that was cut by a crash is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _cut(path: Path, *, last_step: int) -> None:
+    kept = [line for line in read_log(path) if line["step"] <= last_step]
+    with atomic_write(path, binary=False) as file:
+        file.writelines(json.dumps(line) + "\n" for line in kept)
+
+
+def draw_curves(log: list[dict[str, Any]], *, path: Path, title: str) -> None:
+    """Draw losses and validation scores over the steps into a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    steps = [line for line in log if "losses" in line]
+    checks = [line for line in log if "validation" in line]
+    for name in sorted({name for line in steps for name in line["losses"]}):
+        left.plot([line["step"] for line in steps], [line["losses"][name] for line in steps], label=name, linewidth=0.8)
+    for name in sorted({name for line in checks for name in line["validation"]}):
+        measured = [line for line in checks if name in line["validation"]]
+        right.plot(
+            [line["step"] for line in measured], [line["validation"][name] for line in measured], ".-", label=name
+        )
+    left.set(title=f"{title}: losses", xlabel="step")
+    right.set(title="held-out scores", xlabel="step", ylim=(0, 1))
+    for axes, lines in ((left, steps), (right, checks)):
+        if lines:
+            axes.legend(fontsize="small")
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=110)
