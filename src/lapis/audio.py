@@ -32,6 +32,9 @@ File = str | Path | bytes
 Source = File | np.ndarray
 """Or samples: (samples,) or (samples, channels), floats in [-1, 1] or integers over the range of their type."""
 
+Seconds = float | int
+"""A checker at run time takes `float` at its word, and nobody writes `seconds=10.0`."""
+
 SUFFIXES = frozenset({
     ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv",
     ".mov", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".rf64", ".w64", ".wav", ".webm", ".wma", ".wv",
@@ -41,7 +44,7 @@ SUFFIXES = frozenset({
 MINIMUM_SECONDS = 0.1
 """A last window shorter than this is dropped; so is silence about a length that is wrong by less than this."""
 
-CHUNK_SAMPLES = 1 << 16
+CHUNK_SAMPLES = 1 << 14
 # 128 samples at the lower of the two rates bring a resampled segment within 1e-6 of the resampled whole.
 MARGIN_SAMPLES = 256
 # What a decoder needs to forget that it began in the middle; the longest known, of AAC with band replication, is 0.2 s.
@@ -89,12 +92,14 @@ def info(source: Source, *, array_rate: int | None = None) -> AudioInfo:
     without a length header) and matroska with several tracks state no length of the sound: those are decoded to count.
 
     Raises:
-        AudioError: the source cannot be read as sound.
+        AudioError: the source cannot be opened as sound, or holds no samples.
     """
     with _open(source, array_rate) as sound:
         num_samples = sound.num_samples
         if num_samples is None:
             num_samples = sum(len(chunk) for chunk in _samples(sound))
+        if num_samples == 0:
+            raise AudioError(f"{sound.name}: expected sound, but this {sound.format} holds no samples")
         return AudioInfo(num_samples / sound.sample_rate, sound.sample_rate, sound.channels, sound.format)
 
 
@@ -102,8 +107,8 @@ def read(
     source: Source,
     *,
     sample_rate: int | None = None,
-    start_seconds: float = 0.0,
-    seconds: float | None = None,
+    start_seconds: Seconds = 0.0,
+    seconds: Seconds | None = None,
     array_rate: int | None = None,
 ) -> Waveform:
     """The mean of the channels at `sample_rate`, or at the source's own rate.
@@ -114,6 +119,9 @@ def read(
     shorter. FFmpeg seeks in mp4 and ogg; other containers do not say exactly where a sample is, and are decoded from
     their start. One coding has no exact segments: AAC may leave noise to the decoder, which draws it anew each time.
 
+    A file that is cut or damaged gives what comes before that, with an `AudioWarning`. Nothing tells that an ogg or a
+    raw stream was cut between two pages.
+
     Args:
         source: path, content, or array.
         sample_rate: in hertz.
@@ -122,8 +130,8 @@ def read(
         array_rate: the rate of an array, which a file knows itself.
 
     Raises:
-        AudioError: the source cannot be read as sound, holds no samples or a value that is no number, breaks off within
-            the segment, or ends before it.
+        AudioError: the source cannot be read as sound, holds no samples or a value that is no number, or ends before
+            the segment.
     """
     if isinstance(source, np.ndarray) and (sample_rate, start_seconds, seconds, array_rate) == (None, 0.0, None, None):
         array_rate = 1  # Nothing here depends on it.
@@ -144,7 +152,7 @@ def read(
         first = num_periods_before * source_period
         last = None if end is None else -(-(end + margin) * source_period // period)
 
-        waveform = _join(_samples(sound, first), None if last is None else last - first)
+        waveform = np.concatenate([np.zeros(0, np.float32), *_samples(sound, first, last)])
         waveform = resample(waveform, from_rate=sound.sample_rate, to_rate=rate)
         origin = num_periods_before * period
         waveform = waveform[begin - origin : None if end is None else end - origin]
@@ -159,8 +167,8 @@ def blocks(
     source: Source,
     *,
     sample_rate: int,
-    block_seconds: float,
-    hop_seconds: float | None = None,
+    block_seconds: Seconds,
+    hop_seconds: Seconds | None = None,
     array_rate: int | None = None,
 ) -> Iterator[Block]:
     """The `windows` of a sound of any length, one after another, each as `read` gives it, in the memory of one window.
@@ -176,7 +184,7 @@ def blocks(
         AudioError: as for `read`, when the place is reached.
         ValueError: the hop is not positive, or longer than a window.
     """
-    hop_seconds = block_seconds if hop_seconds is None else hop_seconds
+    hop_seconds = float(block_seconds if hop_seconds is None else hop_seconds)
     _check_hop(block_seconds, hop_seconds)
     with _open(source, array_rate) as sound:
         held: list[Waveform] = []
@@ -203,7 +211,7 @@ def blocks(
             yield cut(start_seconds, end_seconds)
 
 
-def windows(total_seconds: float, *, window_seconds: float, hop_seconds: float) -> list[tuple[float, float]]:
+def windows(total_seconds: Seconds, *, window_seconds: Seconds, hop_seconds: Seconds) -> list[tuple[float, float]]:
     """Start and end of windows a hop apart, up to the first that reaches the end.
 
     That last one ends with the sound. If this leaves it under 0.1 s and under half a window, it is dropped, unless it
@@ -215,10 +223,10 @@ def windows(total_seconds: float, *, window_seconds: float, hop_seconds: float) 
     _check_hop(window_seconds, hop_seconds)
     tolerance = 1e-6  # Far under a sample: a sum of floats that misses the end by less has reached it.
     num_windows = max(1, 1 + math.ceil((total_seconds - window_seconds - tolerance) / hop_seconds))
-    starts = [number * hop_seconds for number in range(num_windows)]
+    starts = [number * float(hop_seconds) for number in range(num_windows)]
     if num_windows > 1 and total_seconds - starts[-1] < min(MINIMUM_SECONDS, window_seconds / 2):
         starts.pop()
-    return [(start, min(start + window_seconds, total_seconds)) for start in starts]
+    return [(start, min(start + window_seconds, float(total_seconds))) for start in starts]
 
 
 def resample(waveform: Waveform, *, from_rate: int, to_rate: int) -> Waveform:
@@ -419,23 +427,26 @@ def _open_ffmpeg(container: InputContainer, name: str) -> _Sound:
     return _Sound(name, rate, stream.channels, form, length, length, chunks)
 
 
-def _samples(sound: _Sound, begin: int = 0) -> Iterator[Waveform]:
-    """The sound from one sample on, mono, chunk after chunk, checked on the way."""
+def _samples(sound: _Sound, begin: int = 0, end: int | None = None) -> Iterator[Waveform]:
+    """The sound from one sample up to another, mono, chunk after chunk, checked on the way."""
     position = begin
     try:
         for chunk in sound.chunks(begin):
-            mono = _mono(chunk)
+            mono = _mono(chunk if end is None else chunk[: end - position])
             finite = np.isfinite(mono)
             if not finite.all():
                 place = f"{(position + int(np.argmin(finite))) / sound.sample_rate:.3f} s"
                 raise AudioError(f"{sound.name}: expected finite samples, but there is NaN or infinity at {place}")
             yield mono
             position += len(mono)
+            if position == end:
+                return
     except (soundfile.SoundFileError, FFmpegError) as error:
         there = f"{position / sound.sample_rate:.2f} s"
-        raise AudioError(
-            f"{sound.name}: expected sound to its end, but it breaks off after {there}: {error}"
-        ) from error
+        if position == begin:
+            raise AudioError(f"{sound.name}: expected sound, but none can be decoded at {there} ({error})") from error
+        warnings.warn(f"{sound.name}: decoding breaks off after {there} ({error})", AudioWarning, stacklevel=2)
+        return
     if position == 0:
         raise AudioError(f"{sound.name}: expected sound, but this {sound.format} holds no samples")
     missing_seconds = ((sound.claimed_samples or position) - position) / sound.sample_rate
@@ -458,17 +469,6 @@ def _mono(samples: np.ndarray) -> Waveform:
     return mono
 
 
-def _join(chunks: Iterator[Waveform], num_samples: int | None) -> Waveform:
-    """The first samples of a sequence of chunks, or all of them."""
-    joined, num_joined = [], 0
-    for chunk in chunks:
-        joined.append(chunk)
-        num_joined += len(chunk)
-        if num_samples is not None and num_joined >= num_samples:
-            break
-    return np.concatenate(joined)[:num_samples] if joined else np.zeros(0, np.float32)
-
-
 def _resampled(sound: _Sound, sample_rate: int) -> Iterator[Waveform]:
     """The whole sound at another rate, chunk after chunk: the same samples as `resample` gives at once."""
     if sample_rate == sound.sample_rate:
@@ -486,6 +486,6 @@ def _positive_rate(rate: int, name: str) -> int:
     return rate
 
 
-def _check_hop(window_seconds: float, hop_seconds: float) -> None:
+def _check_hop(window_seconds: Seconds, hop_seconds: Seconds) -> None:
     if not 0 < hop_seconds <= window_seconds < math.inf:
         raise ValueError(f"expected 0 < hop <= window, got a hop of {hop_seconds} s and a window of {window_seconds} s")

@@ -43,6 +43,7 @@ class Embedder(Protocol):
         ...
 
 
+@runtime_checkable
 class AudioEncoder(Protocol):
     """What an audio tower offers: dense tokens, and one vector a clip made from them."""
 
@@ -58,6 +59,7 @@ class AudioEncoder(Protocol):
         ...
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """What a text tower offers: one vector a text."""
 
@@ -73,12 +75,14 @@ class TextEncoder(Protocol):
         ...
 
 
+@runtime_checkable
 class AudioEncoderConfig(Protocol):
     """A frozen value that can build an audio tower."""
 
     def build(self) -> AudioEncoder: ...  # noqa: D102
 
 
+@runtime_checkable
 class TextEncoderConfig(Protocol):
     """A frozen value that can build a text tower."""
 

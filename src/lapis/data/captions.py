@@ -3,11 +3,12 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lapis.data.sample import Sample
 
 
+@runtime_checkable
 class Reject(Protocol):
     """Called with the reason of every caption that is left out."""
 

@@ -6,7 +6,7 @@ DDP, FSDP and compilation see only what passes through a wrapped module's `forwa
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -49,6 +49,7 @@ class Objective(nn.Module):
         """What moves without a gradient: averages of weights, centres."""
 
 
+@runtime_checkable
 class ObjectiveConfig(Protocol):
     """A frozen value that can build an objective for a model."""
 

@@ -44,6 +44,8 @@ class Metadata:
     width: int
     window_seconds: float
     hop_seconds: float
+    model: str
+    """Where the model lay when the index was made; empty where nobody said."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,9 @@ class Index:
         metadata = _read_metadata(folder)
         if embedder_identity is not None and embedder_identity != metadata.embedder_identity:
             raise ValueError(_other_model(folder, built_with=metadata.embedder_identity, asked=embedder_identity))
+        database = _connect(folder)
         with _explained(folder, doing="read"):
-            table = _connect(folder).open_table(TABLE_NAME)
+            table = database.open_table(TABLE_NAME)
         return cls(folder, metadata, table)
 
     @classmethod
@@ -121,6 +124,7 @@ class Index:
         width: int,
         window_seconds: float | None = None,
         hop_seconds: float | None = None,
+        model: str = "",
         rebuild: bool = False,
     ) -> "Index":
         """Open an index, or make an empty one where none is.
@@ -131,6 +135,7 @@ class Index:
             width: of the vectors.
             window_seconds: of sound a row; what the index has, 10 for a new one.
             hop_seconds: from one window's start to the next; what the index has, the window for a new one.
+            model: where the model lies, noted in a new index.
             rebuild: throw away what is there and begin anew.
 
         Raises:
@@ -155,13 +160,13 @@ class Index:
             return index
         window_seconds = DEFAULT_WINDOW_SECONDS if window_seconds is None else window_seconds
         hop_seconds = window_seconds if hop_seconds is None else hop_seconds
-        metadata = Metadata(FORMAT, embedder_identity, width, float(window_seconds), float(hop_seconds))
+        metadata = Metadata(FORMAT, embedder_identity, width, float(window_seconds), float(hop_seconds), model)
         if width < 1 or not 0 < metadata.hop_seconds <= metadata.window_seconds < math.inf:
             raise ValueError(f"expected 0 < width and 0 < hop <= window, got {metadata}")
-        folder.mkdir(parents=True, exist_ok=True)
-        table = database.create_table(TABLE_NAME, schema=_schema(width))
-        with atomic_write(folder / METADATA_NAME, binary=False) as file:
-            json.dump(asdict(metadata), file, indent=2)
+        with _explained(folder, doing="written"):
+            table = database.create_table(TABLE_NAME, schema=_schema(width))
+            with atomic_write(folder / METADATA_NAME, binary=False) as file:
+                json.dump(asdict(metadata), file, indent=2)
         return cls(folder, metadata, table)
 
     @property
@@ -341,21 +346,15 @@ class Index:
 
     def _blocks_or_reason(self, path: Path, *, sample_rate: int) -> "Iterator[audio.Block | str]":
         """The windows of a file; last the reason, if reading it fails. Nothing else's errors pass through here."""
-        num_blocks = 0
         try:
-            for block in audio.blocks(
+            yield from audio.blocks(
                 path,
                 sample_rate=sample_rate,
                 block_seconds=self.metadata.window_seconds,
                 hop_seconds=self.metadata.hop_seconds,
-            ):
-                num_blocks += 1
-                yield block
+            )
         except (OSError, ValueError) as error:
             yield str(error)
-        else:
-            if num_blocks == 0:
-                yield f"{path} holds no sound"
 
     def _stamps(self) -> dict[Path, _Stamp]:
         columns = ["path", "size", "mtime_ns"]
@@ -412,8 +411,9 @@ def _connect(folder: Path) -> Any:
         import lancedb
     except ImportError as error:
         raise ValueError("an index needs LanceDB: pip install 'lapis-audio[search]'") from error
-    # Always the newest version: another process may have updated the index since it was opened.
-    return lancedb.connect(folder, read_consistency_interval=timedelta(0))
+    with _explained(folder, doing="read"):
+        # Always the newest version: another process may have updated the index since it was opened.
+        return lancedb.connect(folder, read_consistency_interval=timedelta(0))
 
 
 def _read_metadata(folder: Path) -> Metadata:
@@ -426,6 +426,7 @@ def _read_metadata(folder: Path) -> Metadata:
             width=int(content["width"]),
             window_seconds=float(content["window_seconds"]),
             hop_seconds=float(content["hop_seconds"]),
+            model=str(content["model"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(_damaged(folder, doing="read", reason=f"{METADATA_NAME}: {error!r}")) from error

@@ -63,16 +63,16 @@ def train(
             found.total.backward()
             norm = float(nn.utils.clip_grad_norm_(learner.parameters(), training.clip_norm))
             if not math.isfinite(norm):
-                raise ValueError(_not_finite(batch, step=progress.step, total=float(found.total), norm=norm))
+                raise ValueError(_not_finite(batch, step=progress.step, total=found.total.item(), norm=norm))
             optimizer.step()
             optimizer.zero_grad()
             learner.after_step(step=progress.step)
             progress = Progress(progress.step + 1, batch.position)
-            losses = {name: float(loss) for name, loss in found.losses.items()}
+            losses = {name: loss.item() for name, loss in found.losses.items()}
             report.step(
                 progress.step,
                 batch=batch,
-                total=float(found.total),
+                total=found.total.item(),
                 losses=losses,
                 learning_rate=rate,
                 gradient_norm=norm,

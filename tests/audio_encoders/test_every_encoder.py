@@ -1,0 +1,95 @@
+"""Every audio tower in the folder, by its module's name: shapes, independence of neighbours, gradients."""
+
+import importlib
+import pkgutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+import lapis.audio_encoders
+from lapis.audio_encoders.slap import Slap
+from lapis.ragged import Ragged
+
+SMALL = {"slap": Slap.Config(width=32, depth=3, heads=2, hidden=48)}
+SECONDS = (0.05, 1.0, 120.0, 0.16, 7.31, 1.0)
+FOLDER = [module.name for module in pkgutil.iter_modules(lapis.audio_encoders.__path__)]
+
+
+def _clips(encoder, seconds=SECONDS):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(round(s * encoder.sample_rate), generator=generator) * 0.1 for s in seconds]
+
+
+@pytest.fixture(scope="module", params=FOLDER)
+def encoder(request):
+    assert importlib.import_module(f"lapis.audio_encoders.{request.param}").__doc__
+    torch.manual_seed(0)
+    return SMALL[request.param].build().eval()
+
+
+def test_a_clip_gets_in_a_batch_what_it_gets_alone(encoder):
+    clips = _clips(encoder)
+    with torch.no_grad():
+        tokens = encoder(Ragged.pack(clips))
+        together = encoder.pool(tokens)
+        assert together.shape == (len(clips), encoder.width)
+        assert tokens.lengths == tuple(encoder.num_tokens(len(clip)) for clip in clips)
+        for clip, expected, rows in zip(clips, together, tokens.split(), strict=True):
+            alone = encoder(Ragged.pack([clip]))
+            assert (alone.rows - rows).abs().max() <= 1e-5
+            assert (encoder.pool(alone)[0] - expected).abs().max() <= 1e-5
+
+
+def test_gradients_reach_every_parameter_and_agree_with_one_by_one(encoder):
+    clips = _clips(encoder, (0.3, 2.0, 0.3, 1.1))
+
+    def gradients(batches):
+        encoder.zero_grad()
+        for batch in batches:
+            pooled = encoder.pool(encoder(Ragged.pack(batch)))
+            (pooled * torch.linspace(-1, 1, encoder.width)).sum().backward()
+        return {name: parameter.grad.clone() for name, parameter in encoder.named_parameters()}
+
+    together, alone = gradients([clips]), gradients([[clip] for clip in clips])
+    for name, gradient in together.items():
+        assert gradient.abs().max() > 0, name
+        assert (gradient - alone[name]).norm() / gradient.norm() <= 1e-4, name
+
+
+def test_sound_matters(encoder):
+    clips = _clips(encoder, (1.0, 1.0))
+    with torch.no_grad():
+        first, second = encoder.pool(encoder(Ragged.pack(clips)))
+    assert not torch.allclose(first, second, atol=1e-4)
+
+
+def test_slap_has_the_papers_size():
+    """12 blocks of 9.44 M (4 x 768 x 768 attention, 3 x 768 x 3072 SwiGLU, two norms) = 113.3 M, 0.2 M of patches,
+    9.4 M of attention pooling."""
+    with torch.device("meta"):
+        encoder = Slap(Slap.Config())
+    blocks = sum(parameter.numel() for parameter in encoder.transformer.parameters())
+    assert blocks == 12 * (4 * 768 * 768 + 3 * 768 * 3072 + 2 * 768) + 768
+    assert sum(parameter.numel() for parameter in encoder.patches.parameters()) == 256 * 768
+    assert [block.window for block in encoder.transformer.blocks] == [48, 48, None] * 4
+    assert not [name for name, _ in encoder.named_parameters() if name.endswith("bias")]
+
+
+@pytest.mark.parametrize(("seconds", "tokens"), [(1, 28), (5, 128), (10, 252), (15, 376), (20, 504), (30, 752)])
+def test_slap_token_counts(seconds, tokens):
+    with torch.device("meta"):
+        encoder = Slap(replace(SMALL["slap"]))
+    assert encoder.num_tokens(seconds * 16_000) == tokens
+
+
+@pytest.mark.parametrize("norm_heads", [False, True])
+def test_slap_in_bfloat16_stays_near_float32(norm_heads):
+    torch.manual_seed(0)
+    encoder = replace(SMALL["slap"], norm_heads=norm_heads).build().eval()
+    clips = Ragged.pack(_clips(encoder, (0.5, 2.0, 0.5)))
+    with torch.no_grad():
+        exact = encoder.pool(encoder(clips))
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = encoder.pool(encoder(clips))
+    assert torch.cosine_similarity(exact, rounded.float()).min() >= 0.999

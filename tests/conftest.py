@@ -1,0 +1,32 @@
+"""What all tests share: a cache of their own, no hub, the repository's data, and few threads."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+# Machines differ in speed, and the first call of a kernel is slow: no deadline on an example.
+settings.register_profile("lapis", deadline=None)
+settings.load_profile("lapis")
+
+ROOT = Path(__file__).parent.parent
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Several test processes share the cores.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def places(tmp_path_factory: pytest.TempPathFactory):
+    """A cache that lasts for the session, shared by the workers of pytest-xdist, and the pocket corpus as data."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    os.environ["LAPIS_CACHE"] = str(shared / "lapis-cache")
+    os.environ["LAPIS_DATA"] = str(ROOT / "data")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT

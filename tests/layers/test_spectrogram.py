@@ -1,0 +1,78 @@
+"""Front ends against the official ones' golden figures, and the batched form against `torch.stft` one clip at a time."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden.deterministic import sound
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lapis.layers import spectrogram
+from lapis.layers.spectrogram import LogMel, log_mel_plain, mel_filters
+from lapis.ragged import Ragged
+
+GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "front_ends.npz")
+FRONT_ENDS = {"dasheng": spectrogram.DASHENG, "m2d": spectrogram.M2D, "slap": spectrogram.SLAP}
+DURATIONS = {
+    "dasheng": (0.03, 0.5, 1.0, 3.7, 10.0, 10.07, 10.5, 22.5),
+    "m2d": (0.1, 1.0, 2.5, 6.08, 10.0, 10.01, 23.0),
+}
+
+
+@pytest.mark.parametrize("name", DURATIONS)
+def test_golden(name):
+    """Official values before normalisation, all durations in one batch."""
+    config = FRONT_ENDS[name]
+    clips = [torch.from_numpy(sound(seconds, seed)) for seed, seconds in enumerate(DURATIONS[name], start=1)]
+    answers = LogMel(config)(Ragged.pack(clips)).map(lambda rows: rows * config.deviation + config.mean).split()
+    kind = "decibels" if name == "dasheng" else "log_mel"
+    for seconds, answer in zip(DURATIONS[name], answers, strict=True):
+        means = GOLDEN[f"{name}/{seconds}/{kind}_mean_over_frames"]
+        np.testing.assert_allclose(answer.mean(0).numpy(), means, atol=1e-3)
+        whole = f"{name}/{seconds}/{kind}"
+        if whole in GOLDEN:
+            np.testing.assert_allclose(answer.T.numpy(), GOLDEN[whole], atol=1e-3)
+
+
+def test_filters_of_the_glap_checkpoint():
+    config = spectrogram.DASHENG
+    np.testing.assert_allclose(LogMel(config).filters.numpy(), GOLDEN["dasheng/filters"], atol=1e-5)
+    np.testing.assert_allclose(LogMel(config).window.numpy(), GOLDEN["dasheng/window"], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+@given(lengths=st.lists(st.integers(1, 6000), min_size=1, max_size=5))
+@settings(max_examples=20)
+def test_batched_equals_plain(name, lengths):
+    config = FRONT_ENDS[name]
+    generator = torch.Generator().manual_seed(sum(lengths))
+    clips = [torch.rand(length, generator=generator) - 0.5 for length in lengths]
+    answers = LogMel(config)(Ragged.pack(clips))
+    assert answers.lengths == tuple(config.num_frames(length) for length in lengths)
+    for clip, answer in zip(clips, answers.split(), strict=True):
+        torch.testing.assert_close(answer, log_mel_plain(clip, config), atol=1e-4, rtol=1e-4)
+
+
+def test_silence_has_the_value_the_config_says():
+    for config in FRONT_ENDS.values():
+        answer = LogMel(config)(Ragged.pack([torch.zeros(4000)])).rows
+        torch.testing.assert_close(answer, torch.full_like(answer, config.silence))
+
+
+def test_the_loudest_value_is_counted_per_clip():
+    """The official code takes it over the batch, so that a loud neighbour moves a clip's floor."""
+    front_end = LogMel(spectrogram.DASHENG)
+    quiet = torch.cat([torch.zeros(8000), torch.randn(8000) * 1e-3])
+    alone = front_end(Ragged.pack([quiet])).rows
+    together = front_end(Ragged.pack([quiet, torch.randn(16000)])).split()[0]
+    assert torch.equal(alone, together)
+
+
+def test_every_filter_has_energy():
+    for scale in ("htk", "slaney"):
+        filters = mel_filters(
+            num_mels=64, fft_samples=512, sample_rate=16_000, min_hertz=50.0, max_hertz=8000.0, scale=scale, equal_area=True
+        )
+        assert (filters >= 0).all() and (filters.sum(0) > 0).all()
