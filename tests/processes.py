@@ -23,7 +23,7 @@ def _one(function: Callable, rank: int, world_size: int, port: int, arguments: t
         queue.put((rank, function(*arguments), None))
         dist.barrier()
         dist.destroy_process_group()
-    except Exception:  # noqa: BLE001  (whatever it is, the test must show it)
+    except Exception:
         queue.put((rank, None, traceback.format_exc()))
 
 

@@ -21,8 +21,18 @@ SIZE_LIMIT = 20_000_000
 SAMPLE_RATE = 16_000
 ALLOWED_LICENCE = re.compile(r"CC0-1\.0|CC-BY-\d\.\d|CC-BY-SA-\d\.\d(-US)?|MIT")
 FIELDS = {
-    "attribution", "captions", "domain", "label", "language", "licence", "seconds", "source", "source_id", "speaker",
-    "split", "transcript",
+    "attribution",
+    "captions",
+    "domain",
+    "label",
+    "language",
+    "licence",
+    "seconds",
+    "source",
+    "source_id",
+    "speaker",
+    "split",
+    "transcript",
 }
 SPLITS = ("train", "val", "test")
 
@@ -71,8 +81,15 @@ def samples(manifest: dict[str, Any]) -> list[Sample]:
             level = 20 * np.log10(np.sqrt(np.mean(wave.astype(np.float64) ** 2)) + 1e-12)
             digest = hashlib.sha256(np.round(wave * 500).astype(np.int16).tobytes()).digest()
             sample = Sample(
-                key, json.loads(part["json"]), shard["split"], len(wave) / rate, rate, audio.shape[1],
-                bool(np.isfinite(wave).all()), float(level), digest,
+                key,
+                json.loads(part["json"]),
+                shard["split"],
+                len(wave) / rate,
+                rate,
+                audio.shape[1],
+                bool(np.isfinite(wave).all()),
+                float(level),
+                digest,
             )
             found.append(sample)
     return found

@@ -54,9 +54,7 @@ def test_cross_attention_grouped_equals_plain(pairs):
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_varlen_equals_plain_on_a_gpu(window, causal, dtype):
-    _compare(
-        attend_varlen, [5, 300, 1, 77], device="cuda", dtype=dtype, tolerance=3e-2, window=window, causal=causal
-    )
+    _compare(attend_varlen, [5, 300, 1, 77], device="cuda", dtype=dtype, tolerance=3e-2, window=window, causal=causal)
 
 
 @pytest.mark.parametrize("window", [None, 3, 20])

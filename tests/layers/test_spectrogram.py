@@ -1,14 +1,14 @@
-"""Front ends against the official ones' golden figures, and the batched form against `torch.stft` one clip at a time."""
+"""Front ends against the official ones' golden figures; the batched form against `torch.stft`, clip by clip."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from golden.deterministic import sound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from golden.deterministic import sound
 from lapis.layers import spectrogram
 from lapis.layers.spectrogram import LogMel, log_mel_plain, mel_filters
 from lapis.ragged import Ragged
@@ -73,6 +73,12 @@ def test_the_loudest_value_is_counted_per_clip():
 def test_every_filter_has_energy():
     for scale in ("htk", "slaney"):
         filters = mel_filters(
-            num_mels=64, fft_samples=512, sample_rate=16_000, min_hertz=50.0, max_hertz=8000.0, scale=scale, equal_area=True
+            num_mels=64,
+            fft_samples=512,
+            sample_rate=16_000,
+            min_hertz=50.0,
+            max_hertz=8000.0,
+            scale=scale,
+            equal_area=True,
         )
         assert (filters >= 0).all() and (filters.sum(0) > 0).all()

@@ -13,7 +13,15 @@ CONFIGURATIONS = {
         width=16, depth=3, heads=2, hidden=32, norm=RMSNorm, feedforward=SwiGLU, bias=False, windows=(4, 4, None)
     ),
     "caption decoder": Transformer.Config(
-        width=16, depth=2, heads=2, hidden=32, norm=RMSNorm, feedforward=SwiGLU, bias=False, causal=True, memory_width=24
+        width=16,
+        depth=2,
+        heads=2,
+        hidden=32,
+        norm=RMSNorm,
+        feedforward=SwiGLU,
+        bias=False,
+        causal=True,
+        memory_width=24,
     ),
     "normed heads": Transformer.Config(width=16, depth=1, heads=4, hidden=32, norm_heads=True, norm=LayerNorm),
 }
@@ -84,7 +92,9 @@ def test_feedforward_formulas():
     erf = up * 0.5 * (1 + torch.erf(up / 2**0.5))
     torch.testing.assert_close(gelu(rows), erf @ gelu.down.weight.T + gelu.down.bias)
     gate = rows @ swiglu.gate.weight.T
-    torch.testing.assert_close(swiglu(rows), (gate * gate.sigmoid() * (rows @ swiglu.up.weight.T)) @ swiglu.down.weight.T)
+    torch.testing.assert_close(
+        swiglu(rows), (gate * gate.sigmoid() * (rows @ swiglu.up.weight.T)) @ swiglu.down.weight.T
+    )
 
 
 def test_pooling_of_an_item_is_its_own():

@@ -27,7 +27,7 @@ def pocket() -> Recipe:
         name="pocket",
         model=JointModel.Config(
             audio=Slap.Config(
-                front_end=replace(spectrogram.SLAP, mean=-6.0, deviation=4.0),
+                front_end=replace(spectrogram.SLAP, mean=-3.3, deviation=4.8),
                 width=192,
                 depth=6,
                 heads=6,

@@ -1,0 +1,85 @@
+from itertools import islice
+
+import pytest
+import torch
+
+from data.corpus import sound_bytes, tones, write_tar
+from lapis.data.batching import Budget
+from lapis.data.loader import Loader, Reading
+from lapis.data.mixture import Mixture, Part
+from lapis.data.sources import Tars
+
+BUDGET = Budget(clips=4, seconds=2.0, clip_seconds=0.35)
+
+
+@pytest.fixture
+def mixture(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAPIS_DATA", str(tmp_path))
+    write_tar(tmp_path / "a.tar", tones(7))
+    write_tar(tmp_path / "b.tar", tones(5, name="b"))
+    return Mixture.Config((Part(Tars("a.tar"), 2.0), Part(Tars("b.tar"), 1.0))).build(seed=3)
+
+
+def _loader(mixture, **reading):
+    return Loader(mixture, budget=BUDGET, sample_rate=16_000, reading=Reading(**reading))
+
+
+def _same(one, other):
+    return (
+        torch.equal(one.waveforms.rows, other.waveforms.rows)
+        and one.waveforms.lengths == other.waveforms.lengths
+        and (one.captions, one.draws, one.position) == (other.captions, other.draws, other.position)
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_any_number_of_workers_gives_the_same_batches(mixture, workers):
+    alone = list(islice(_loader(mixture, workers=0).batches(0), 12))
+    together = list(islice(_loader(mixture, workers=workers).batches(0), 12))
+    assert all(map(_same, alone, together))
+    assert max(alone[0].waveforms.lengths) <= 0.35 * 16_000
+
+
+def test_going_on_from_a_position_gives_what_would_have_come(mixture):
+    whole = list(islice(_loader(mixture, workers=0).batches(0), 10))
+    rest = list(islice(_loader(mixture, workers=1).batches(whole[3].position), 6))
+    assert all(map(_same, whole[4:], rest))
+
+
+def test_kept_sound_is_the_same_sound(mixture):
+    read = list(islice(_loader(mixture, workers=0).batches(0), 12))
+    for keep_bytes in (50_000, 1 << 30):
+        kept = list(islice(_loader(mixture, workers=0, keep_bytes=keep_bytes).batches(0), 12))
+        assert all(map(_same, read, kept))
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAPIS_DATA", str(tmp_path))
+    samples = tones(4)
+    samples["broken"] = (b"this is text", {"captions": {"eng_Latn": ["broken"]}, "seconds": 0.3})
+    samples["empty"] = (b"", {"captions": {"eng_Latn": ["empty"]}, "seconds": 0.3})
+    write_tar(tmp_path / "a.tar", samples)
+    mixture = Mixture.Config((Part(Tars("a.tar")),)).build(seed=0)
+    loader = Loader(mixture, budget=Budget(clips=6), sample_rate=16_000, reading=Reading(workers=0))
+    batch = next(loader.batches(0))
+    assert len(batch) == 4 and batch.position == 6
+    assert {drop.name.rsplit(":")[-1] for drop in batch.dropped} == {"broken.flac", "empty.flac"}
+    assert all(drop.reason for drop in batch.dropped)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_with_nothing_to_read_stops_with_the_reason(tmp_path, monkeypatch, workers):
+    monkeypatch.setenv("LAPIS_DATA", str(tmp_path))
+    write_tar(tmp_path / "a.tar", {"broken": (b"text", {"captions": {"eng_Latn": ["x"]}})})
+    mixture = Mixture.Config((Part(Tars("a.tar")),)).build(seed=0)
+    loader = Loader(mixture, budget=Budget(clips=2), sample_rate=16_000, reading=Reading(workers=workers))
+    with pytest.raises(ValueError, match=r"no clip of a batch could be read; the first: .*broken\.flac"):
+        next(loader.batches(0))
+
+
+def test_sound_is_resampled_to_the_models_rate(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAPIS_DATA", str(tmp_path))
+    write_tar(tmp_path / "a.tar", {"x": (sound_bytes(1.0), {"captions": {"eng_Latn": ["x"]}, "seconds": 1.0})})
+    mixture = Mixture.Config((Part(Tars("a.tar")),)).build(seed=0)
+    loader = Loader(mixture, budget=Budget(clips=1), sample_rate=8_000, reading=Reading(workers=0))
+    assert next(loader.batches(0)).waveforms.lengths == (8_000,)

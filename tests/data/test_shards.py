@@ -1,0 +1,94 @@
+import io
+import tarfile
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from data.corpus import tones, write_tar
+from lapis.data.shards import records
+
+
+def test_every_member_is_found_at_its_place(tmp_path):
+    samples = tones(5)
+    path = write_tar(tmp_path / "a b 音.tar", samples)
+    for _ in range(2):  # the second time from the cached index
+        found = records(path)
+        assert [record.key for record in found] == list(samples)
+        for record in found:
+            assert record.members["flac"].open() == samples[record.key][0]
+    assert str(found[0].members["flac"]) == f"{path}:clip000.flac"
+
+
+KEYS = st.text(st.characters(blacklist_characters="/.\0", blacklist_categories=("Cs", "Cc")), min_size=1, max_size=30)
+
+
+@given(st.dictionaries(KEYS, st.binary(max_size=1500), min_size=1, max_size=6))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+def test_any_names_and_sizes(tmp_path, contents):
+    path = tmp_path / "any.tar"
+    path.unlink(missing_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for key, content in contents.items():
+            member = tarfile.TarInfo(f"folder/{key}.tar.gz")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    found = records(path)
+    assert {record.key: record.members["tar.gz"].open() for record in found} == {
+        f"folder/{key}": content for key, content in contents.items()
+    }
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.7, 0.97])
+def test_a_tar_cut_short_is_refused_with_the_place(tmp_path, keep):
+    path = write_tar(tmp_path / "whole.tar", tones(6, seconds=1.0))
+    cut = tmp_path / "cut.tar"
+    with tarfile.open(path) as tar:
+        end = max(member.offset_data + member.size for member in tar)
+    cut.write_bytes(path.read_bytes()[: int(end * keep)])
+    with pytest.raises(ValueError, match=r"cut\.tar (is cut short|is not a whole tar)"):
+        records(cut)
+
+
+def test_a_tar_cut_between_two_samples_is_refused(tmp_path):
+    path = write_tar(tmp_path / "whole.tar", tones(3))
+    with tarfile.open(path) as tar:
+        begin_of_last = tar.getmembers()[-2].offset
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(path.read_bytes()[:begin_of_last])
+    with pytest.raises(ValueError, match="expected an end mark"):
+        records(cut)
+
+
+def test_a_member_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.tar"
+    with tarfile.open(path, "w") as tar:
+        for _ in range(2):
+            member = tarfile.TarInfo("a.json")
+            member.size = 2
+            tar.addfile(member, io.BytesIO(b"{}"))
+    with pytest.raises(ValueError, match=r"holds a\.json twice"):
+        records(path)
+
+
+def test_no_tar_and_no_tar_at_all(tmp_path):
+    with pytest.raises(ValueError, match="expected a tar file, there is none"):
+        records(tmp_path / "nothing.tar")
+    (tmp_path / "text.tar").write_text("hello " * 500)
+    with pytest.raises(ValueError, match=r"text\.tar is not a whole tar file"):
+        records(tmp_path / "text.tar")
+
+
+def test_a_changed_tar_gets_a_new_index(tmp_path):
+    path = write_tar(tmp_path / "shard.tar", tones(2))
+    assert len(records(path)) == 2
+    write_tar(path, tones(4))
+    assert len(records(path)) == 4
+
+
+def test_a_shard_that_shrank_after_it_was_indexed_is_named(tmp_path):
+    path = write_tar(tmp_path / "shard.tar", tones(2))
+    place = records(path)[1].members["flac"]
+    path.write_bytes(path.read_bytes()[: place.offset + 5])
+    with pytest.raises(ValueError, match=r"clip001\.flac: expected \d+ bytes at \d+, only 5 are there"):
+        place.open()
