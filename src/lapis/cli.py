@@ -1,6 +1,7 @@
 """The command `lapis`. Each command imports what it needs when it runs, so that `lapis --help` answers at once."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -241,6 +242,9 @@ def _device() -> str:
 
 def main() -> None:
     """Run the command line; what a user can mend is one sentence on standard error and exit status 2."""
+    # Threads that wait for each other must not hold the processor meanwhile: where something else runs beside two
+    # training threads on two cores, a step takes ten times as long otherwise. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except (ValueError, OSError) as error:

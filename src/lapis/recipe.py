@@ -142,14 +142,10 @@ def _override(recipe: Recipe, setting: str) -> Recipe:
     path, equals, text = setting.partition("=")
     if not equals:
         raise ValueError(f"expected field=value, got {setting!r}")
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    return _set(recipe, path.split("."), value, done=[])
+    return _set(recipe, path.split("."), text, done=[])
 
 
-def _set(owner: Any, path: list[str], value: Any, *, done: list[str]) -> Any:
+def _set(owner: Any, path: list[str], text: str, *, done: list[str]) -> Any:
     """`owner` with the field at `path` replaced; owners are dataclasses, tuples (by number) and mappings (by name)."""
     name, rest = path[0], path[1:]
     where = ".".join([*done, name])
@@ -168,14 +164,14 @@ def _set(owner: Any, path: list[str], value: Any, *, done: list[str]) -> Any:
         old, kind = owner[name], type(owner[name])
     else:
         raise ValueError(f"{'.'.join(done)!r} is {owner!r}, which has no field {name!r}")
-    new = _set(old, rest, value, done=[*done, name]) if rest else _checked(value, kind=kind, old=old, where=where)
+    new = _set(old, rest, text, done=[*done, name]) if rest else _parsed(text, kind=kind, old=old, where=where)
     if isinstance(owner, tuple):
         return (*owner[: int(name)], new, *owner[int(name) + 1 :])
     return {**owner, name: new} if isinstance(owner, Mapping) else replace(owner, **{name: new})
 
 
-def _checked(value: Any, *, kind: Any, old: Any, where: str) -> Any:
-    """`value` as the type of the field; whole parts with fields of their own are set field by field."""
+def _parsed(text: str, *, kind: Any, old: Any, where: str) -> Any:
+    """`text` as the type of the field, as JSON or as bare words; parts with fields of their own are set one by one."""
     from pydantic import TypeAdapter, ValidationError
     from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
@@ -183,11 +179,16 @@ def _checked(value: Any, *, kind: Any, old: Any, where: str) -> Any:
         known = ", ".join(f"{where}.{field.name}" for field in fields(old))
         raise ValueError(f"{where!r} has fields of its own: set one of {known}")
     try:
-        return TypeAdapter(kind).validate_python(value, strict=not isinstance(value, int | list))
-    except ValidationError as error:
-        raise ValueError(f"{where}: {error.errors()[0]['msg'].lower()}, got {value!r}") from error
+        expected = TypeAdapter(kind)
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         raise ValueError(f"{where!r} cannot be set from the command line: write a recipe") from error
+    try:
+        return expected.validate_json(text, strict=True)
+    except ValidationError:
+        try:
+            return expected.validate_python(text, strict=True)
+        except ValidationError as error:
+            raise ValueError(f"{where}: {error.errors()[0]['msg'].lower()}, got {text!r}") from error
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

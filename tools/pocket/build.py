@@ -54,7 +54,7 @@ SIZE_LIMIT = 20_000_000
 WORKERS = 2
 PIECE_SECONDS, LONGEST_WHOLE = 2.5, 3.5
 MUSIC_SECONDS = 1.7
-RENDERS_PER_CLASS = {"default": 27, "percussion": 14}
+RENDERS_PER_CLASS = {"default": 26, "percussion": 14}
 VALIDATION_SHARE = 0.07
 SPEECH_SECONDS = (0.35, 3.6)
 SPEECH_TRAINING_PER_LANGUAGE = 165
@@ -218,7 +218,7 @@ def add_captions(clip: Clip, classes: dict[str, dict]) -> None:
 
 
 def remove_duplicates(clips: list[Clip]) -> tuple[list[Clip], list[tuple[str, str]]]:
-    """Drop exact copies anywhere and near copies across splits, keeping test before validation before training."""
+    """Drop exact copies anywhere, and near copies across splits and within a test class, keeping test before the rest."""
     order = {"test": 0, "val": 1, "train": 2}
     kept: list[Clip] = []
     dropped: list[tuple[str, str]] = []
@@ -238,9 +238,15 @@ def remove_duplicates(clips: list[Clip]) -> tuple[list[Clip], list[tuple[str, st
             continue
         others = np.flatnonzero(ranks > ranks[index])
         nearest = others[np.argsort(-(profiles[others] @ profiles[index]), kind="stable")[:PROFILE_NEIGHBOURS]]
-        same_class = [other for other in others if kept[other].label == clip.label and clip.domain == "sound"]
+        same_class = [
+            other
+            for other in range(index + 1, len(kept))
+            if kept[other].label == clip.label and clip.domain == "sound" and kept[other].recording != clip.recording
+        ]
         for other in sorted({*nearest.tolist(), *same_class}):
-            if kept[other].recording not in lost and similarity(clip.wave, kept[other].wave) > DUPLICATE:
+            if clip.recording in lost or kept[other].recording in lost:
+                continue
+            if similarity(clip.wave, kept[other].wave) > DUPLICATE:
                 lost.add(kept[other].recording)
                 dropped.append((kept[other].source_id, clip.source_id))
     return [clip for clip in kept if clip.recording not in lost], dropped

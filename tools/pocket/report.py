@@ -36,7 +36,8 @@ SPLITS = """## Splits
   them), and held-out recordings of the training packages.
 - **Speech**: by prompt. A prompt has the same split in all five languages, and prompts with equal words in any language
   are kept together, so that no test sentence is heard in training. The speakers are the same in all splits.
-- Near copies between splits (normalised cross-correlation above 0.8) were removed from the larger split.
+- Near copies (normalised cross-correlation above 0.8) between splits were removed from training, and near copies
+  within a class from test and validation.
 """
 
 KNOWN = """## Known weak points
@@ -46,6 +47,7 @@ KNOWN = """## Known weak points
   clip.
 - One speaker per language (English and Spanish share one), telephone prompts only. The Spanish word list is published
   without most accents; accents of unambiguous words were restored by rule.
+- The recordings do not say whether the Italian speaker is a man or a woman, so its captions say "a person".
 - Many clips are shorter than a second. Some test classes have only a handful of clips.
 """
 

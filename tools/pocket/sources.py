@@ -139,8 +139,9 @@ def debian_rights(name: str, root: Path, relative: str) -> Rights:
     known = sorted(LICENCES[word] for word in words if word in LICENCES)
     if not known:
         raise ValueError(f"expected a CC0, CC-BY, CC-BY-SA or MIT licence for {name}:{upstream}, got {words}")
-    holder = re.sub(r"^N/?A$|^Not [Aa]pplicable.*", "", shorten(fields.get("Copyright", "")))
-    return Rights(known[0], holder or package["attribution"])
+    holder = re.sub(r"^(N/?A|[Nn]ot [Aa]pplicable.*|no-copyright)$", "", shorten(fields.get("Copyright", "")))
+    comment = shorten(fields.get("Comment", ""))
+    return Rights(known[0], holder or comment or package["attribution"])
 
 
 def opensfx_rights(root: Path, relative: str) -> Rights:

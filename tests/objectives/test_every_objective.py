@@ -1,0 +1,79 @@
+"""Every objective in the folder: it can be built, gives finite named terms, trains, and falls."""
+
+import importlib
+import pkgutil
+from dataclasses import is_dataclass
+
+import pytest
+import torch
+
+import lapis.objectives
+import tiny
+from data.corpus import tones, write_tar
+from lapis.data.sources import Tars
+from lapis.objectives.learner import Learner, Objective, weighted
+
+NOT_OBJECTIVES = {"learner"}
+FOLDER = [m.name for m in pkgutil.iter_modules(lapis.objectives.__path__) if m.name not in NOT_OBJECTIVES]
+OBJECTIVES = [
+    kind
+    for name in FOLDER
+    for kind in vars(importlib.import_module(f"lapis.objectives.{name}")).values()
+    if isinstance(kind, type) and issubclass(kind, Objective) and kind is not Objective
+]
+
+
+@pytest.fixture
+def batch(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAPIS_DATA", str(tmp_path))
+    write_tar(tmp_path / "a.tar", tones(8))
+    return tiny.batch(Tars("a.tar"))
+
+
+def test_the_folder_is_walked():
+    assert {kind.__name__ for kind in OBJECTIVES} >= {"Softmax", "Sigmoid"}
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES, ids=lambda kind: kind.__name__)
+def test_it_falls(kind, batch):
+    assert is_dataclass(kind.Config)
+    model = tiny.model()
+    objective = kind.Config().build(model)
+    names = objective(model, batch, lapis.objectives.learner.Encoded(model, batch)).keys()
+    learner = Learner(model, [objective], dict.fromkeys(names, 1.0))
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=3e-3)
+    totals = []
+    for step in range(40):
+        found = learner(batch)
+        found.total.backward()
+        assert all(loss.isfinite() and loss.ndim == 0 for loss in found.losses.values())
+        optimizer.step()
+        optimizer.zero_grad()
+        learner.after_step(step=step)
+        totals.append(found.total.item())
+    assert totals[-1] < totals[0] / 2
+
+
+def test_terms_and_weights_must_have_the_same_names():
+    losses = {"contrast": torch.tensor(2.0), "distill": torch.tensor(3.0)}
+    assert weighted(losses, {"contrast": 1.0, "distill": 0.5}).item() == 3.5
+    with pytest.raises(ValueError, match=r"weighs \['contrast'\], the objectives gave \['contrast', 'distill'\]"):
+        weighted(losses, {"contrast": 1.0})
+
+
+def test_towers_run_once_and_only_when_asked_for(batch):
+    model = tiny.model()
+    calls = []
+    model.text_encoder.register_forward_hook(lambda *_: calls.append("text"))
+    model.audio_encoder.register_forward_hook(lambda *_: calls.append("audio"))
+    encoded = lapis.objectives.learner.Encoded(model, batch)
+    assert calls == []
+    assert encoded.audio is encoded.audio and encoded.tokens is encoded.tokens
+    assert calls == ["audio"]
+    assert encoded.text is encoded.text
+    assert calls == ["audio", "text"]
+
+
+def test_an_abstract_objective_says_so(batch):
+    with pytest.raises(NotImplementedError, match="Objective must define forward"):
+        Objective()(tiny.model(), batch, lapis.objectives.learner.Encoded(tiny.model(), batch))

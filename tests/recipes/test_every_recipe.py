@@ -1,0 +1,59 @@
+"""Every recipe in the folder: it is a value, its fields are read somewhere, and its first steps can be taken."""
+
+import importlib
+import re
+from dataclasses import fields, is_dataclass
+
+import pytest
+
+from lapis import recipe as recipes
+
+NAMES = recipes.names()
+# What makes each recipe small enough to try here.
+SMALL = {
+    "pocket": (
+        "model.audio.width=24",
+        "model.audio.depth=3",
+        "model.audio.heads=2",
+        "model.audio.hidden=24",
+        "budget.clips=6",
+        "training.steps=2",
+        "checks=[]",
+        "threads=1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_named_after_its_module_and_documented(name):
+    module = importlib.import_module(f"lapis.recipes.{name}")
+    assert module.__doc__ and getattr(module, name).__doc__
+    assert recipes.find(name).name == name
+    assert recipes.loads(recipes.dumps(recipes.find(name))) == recipes.find(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_first_steps_can_be_taken(name, tmp_path):
+    recipe = recipes.override(recipes.find(name), SMALL[name])
+    progress = recipes.run(recipe, folder=tmp_path)
+    assert progress.step == 2 and progress.position > 0
+    assert {path.name for path in tmp_path.iterdir()} >= {"recipe.json", "model.safetensors", "log.jsonl", "curves.png"}
+
+
+def _parts(value):
+    if is_dataclass(value):
+        yield type(value)
+        for field in fields(value):
+            yield from _parts(getattr(value, field.name))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _parts(item)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_field_is_dead(name, root):
+    """A field that nothing reads would be a promise that nobody keeps."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (root / "src").rglob("*.py"))
+    for part in set(_parts(recipes.find(name))):
+        for field in fields(part):
+            assert re.search(rf"\.{field.name}\b", code), f"{part.__qualname__}.{field.name} is read nowhere"

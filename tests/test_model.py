@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from lapis.model import Embedder
+
+
+def _clips(*seconds):
+    state = np.random.RandomState(0)
+    return [(state.random_sample(round(s * 16_000)) - 0.5).astype(np.float32) for s in seconds]
+
+
+def test_it_is_an_embedder():
+    model = tiny.model()
+    assert isinstance(model, Embedder)
+    audio, text = model.embed_audio(_clips(0.05, 3.0, 0.5)), model.embed_text(["rain", "a dog"])
+    assert audio.shape == (3, 8) and text.shape == (2, 8)
+    for vectors in (audio, text):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert model.embed_audio([]).shape == model.embed_text([]).shape == (0, 8)
+
+
+def test_neighbours_do_not_matter_from_the_shortest_to_two_minutes():
+    model, clips = tiny.model(), _clips(0.05, 120.0, 1.0, 7.7, 0.3)
+    together = model.embed_audio(clips)
+    for clip, vector in zip(clips, together, strict=True):
+        np.testing.assert_allclose(model.embed_audio([clip])[0], vector, atol=1e-5)
+
+
+def test_a_long_clip_is_the_mean_of_equal_pieces():
+    model = tiny.model(chunk_seconds=2.0)
+    (clip,) = _clips(5.0)
+    thirds = model.embed_audio(np.array_split(clip, 3))
+    expected = thirds.mean(0) / np.linalg.norm(thirds.mean(0))
+    np.testing.assert_allclose(model.embed_audio([clip])[0], expected, atol=1e-6)
+
+
+def test_identity_names_the_weights():
+    first, same, other = tiny.model(0), tiny.model(0), tiny.model(1)
+    assert first.identity == same.identity != other.identity
+    with torch.no_grad():
+        same.audio_projection.weight[0, 0] += 1e-3
+    assert first.identity != same.identity
+
+
+@pytest.mark.parametrize("bad", [np.zeros(0, np.float32), np.array([0.1, np.nan], np.float32)])
+def test_sound_that_is_none_is_refused(bad):
+    with pytest.raises(ValueError, match="clip 1 must have samples"):
+        tiny.model().embed_audio([*_clips(0.1), bad])
+
+
+def test_empty_text_is_refused():
+    with pytest.raises(ValueError, match="text 1 is empty"):
+        tiny.model().embed_text(["rain", "  "])

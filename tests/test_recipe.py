@@ -1,0 +1,100 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from lapis import recipe as recipes
+from lapis.layers.transformer import RMSNorm, SwiGLU, Transformer
+from lapis.train.optim import Constant
+
+
+@pytest.fixture
+def pocket():
+    return recipes.find("pocket")
+
+
+def test_a_recipe_survives_the_trip_through_json(pocket):
+    assert recipes.loads(recipes.dumps(pocket)) == pocket
+
+
+def test_classes_travel_by_their_path():
+    config = Transformer.Config(norm=RMSNorm, feedforward=SwiGLU, windows=(4, None))
+    values = json.loads(json.dumps(recipes.to_values(config)))
+    assert values["norm"] == {"type": "lapis.layers.transformer:RMSNorm"}
+    assert recipes.from_values(values) == config
+
+
+@pytest.mark.parametrize(
+    ("setting", "path", "expected"),
+    [
+        ("training.steps=7", lambda r: r.training.steps, 7),
+        ("schedule.peak=3e-4", lambda r: r.schedule.peak, 3e-4),
+        ("schedule.peak=1", lambda r: r.schedule.peak, 1.0),
+        ("name=other", lambda r: r.name, "other"),
+        ("name=7", lambda r: r.name, "7"),
+        ("threads=null", lambda r: r.threads, None),
+        ("model.audio.norm_heads=true", lambda r: r.model.audio.norm_heads, True),
+        ("optimiser.betas=[0.8,0.9]", lambda r: r.optimiser.betas, (0.8, 0.9)),
+        ("weights.contrast=0.5", lambda r: r.weights["contrast"], 0.5),
+        ("objectives.0.positives=pair", lambda r: r.objectives[0].positives, "pair"),
+        ("data.parts.1.weight=2", lambda r: r.data.parts[1].weight, 2.0),
+        ('data.captions.languages={"eng_Latn": 1.0}', lambda r: r.data.captions.languages, {"eng_Latn": 1.0}),
+        ("training.precision=bfloat16", lambda r: r.training.precision, "bfloat16"),
+        ("data.parts.0.source.split=val", lambda r: r.data.parts[0].source.split, "val"),
+    ],
+)
+def test_a_field_is_replaced_and_nothing_else(pocket, setting, path, expected):
+    changed = recipes.override(pocket, [setting])
+    assert path(changed) == expected and type(path(changed)) is type(expected)
+    before, after = recipes.to_values(pocket), recipes.to_values(changed)
+    name = setting.split("=")[0].split(".")[0]
+    assert {key for key in before if before[key] != after[key]} == {name}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.audio.widht=3", r"no field 'model\.audio\.widht', did you mean 'width'\?; the fields are front_end,"),
+        ("stepz=3", r"no field 'stepz'"),
+        ("training.steps=many", r"training\.steps: input should be a valid integer, got 'many'"),
+        ("training.steps=1.5", r"training\.steps: input should be a valid integer, got '1\.5'"),
+        ("training.steps=true", r"training\.steps: input should be a valid integer, got 'true'"),
+        ("training.precision=float8", r"training\.precision: input should be 'float32' or 'bfloat16', got 'float8'"),
+        ("weights.contrst=1", r"no entry 'weights\.contrst', did you mean 'contrast'\?"),
+        ("objectives.5.temperature=1", r"expected a number below 1 in 'objectives\.5', got '5'"),
+        ("training.steps.more=1", r"'training\.steps' is \d+, which has no field 'more'"),
+        ("training=1", r"'training' has fields of its own: set one of training\.steps,"),
+        ("steps", "expected field=value, got 'steps'"),
+    ],
+)
+def test_what_does_not_fit_is_explained(pocket, setting, message):
+    with pytest.raises(ValueError, match=message):
+        recipes.override(pocket, [setting])
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(ValueError, match=r"no recipe 'pockett', did you mean 'pocket'\?"):
+        recipes.find("pockett")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"class": "os:system"}, "may name classes of lapis only"),
+        ({"class": "lapisx:Recipe"}, "may name classes of lapis only"),
+        ({"class": "lapis.recipe:Nothing"}, "has no 'lapis.recipe:Nothing'"),
+        ({"class": "lapis.recipe:find"}, "expected a class"),
+        ({"class": "lapis.data.batching:Budget", "clips": 3}, r"does not have the fields \['clips'\]"),
+        ({"class": "lapis.train.optim:Constant", "peak": 1.0, "warmup_steps": 1}, "expected a recipe, got Constant"),
+    ],
+)
+def test_foreign_json_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        recipes.loads(json.dumps(values))
+
+
+def test_recipes_are_values(pocket):
+    assert pocket == recipes.find("pocket")
+    assert replace(pocket, schedule=Constant(1e-3)) != pocket
+    with pytest.raises(AttributeError):
+        pocket.seed = 3

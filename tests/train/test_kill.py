@@ -1,0 +1,63 @@
+"""`kill -9` in mid-run, then `--resume`: the remaining losses are exactly those of a run that was never stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lapis.train.report import read_log
+
+SETTINGS = (
+    "model.audio.width=24",
+    "model.audio.depth=3",
+    "model.audio.heads=2",
+    "model.audio.hidden=24",
+    "budget.clips=6",
+    "training.steps=14",
+    "training.save_every=4",
+    "checks=[]",
+    "threads=1",
+)
+
+
+def _start(folder, *, workers, resume=False):
+    command = [sys.executable, "-m", "lapis.cli", "train", "pocket", "--out", str(folder), "--device", "cpu"]
+    command += ["--set", *SETTINGS, f"reading.workers={workers}"] + ["--resume"] * resume
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def _finish(process):
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors.decode()
+
+
+def _losses(folder):
+    return [
+        (line["step"], line["losses"], line["clips"]) for line in read_log(folder / "log.jsonl") if "losses" in line
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    _finish(_start(folder, workers=0))
+    return _losses(folder)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path, workers):
+    process = _start(tmp_path, workers=workers)
+    deadline = time.monotonic() + 100
+    while len(_losses(tmp_path)) < 6:
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    killed_after = len(_losses(tmp_path))
+    assert 6 <= killed_after < 14
+    _finish(_start(tmp_path, workers=workers, resume=True))
+    assert _losses(tmp_path) == whole
