@@ -1,33 +1,40 @@
-# Everything is set up by these targets; each makes .venv when it is missing or when the project file has changed.
+# Each target sets up what it needs in .venv, again when the project file has changed.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test slow lint bench clean
 
-# torch first and exactly: see constraints.txt.
-$(VENV)/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+# torch first and exactly: see constraints.txt. `demo` needs less than `test`, so each has a mark of its own.
+define install
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(shell grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(1)]'
 	touch $@
+endef
 
-demo: $(VENV)/ready
+$(VENV)/for-demo: pyproject.toml constraints.txt
+	$(call install,demo)
+
+$(VENV)/for-test: pyproject.toml constraints.txt
+	$(call install,dev)
+
+demo: $(VENV)/for-demo
 	$(BIN)/python demo/demo.py --out demo-output
 
-test: $(VENV)/ready lint
+test: lint
 	$(BIN)/python -m pytest -n 2 --quiet -m "not gpu and not network and not slow"
 
-slow: $(VENV)/ready
+slow: $(VENV)/for-test
 	$(BIN)/python -m pytest --quiet -m "slow and not gpu and not network"
 
-lint: $(VENV)/ready
+lint: $(VENV)/for-test
 	$(BIN)/ruff check src tests bench tools demo
 	$(BIN)/ruff format --check --quiet src tests bench tools demo
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/basedpyright --level error
 	$(BIN)/lint-imports
 
-bench: $(VENV)/ready
+bench: $(VENV)/for-test
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:

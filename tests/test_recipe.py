@@ -33,6 +33,8 @@ def test_classes_travel_by_their_path():
         ("name=other", lambda r: r.name, "other"),
         ("name=7", lambda r: r.name, "7"),
         ("threads=null", lambda r: r.threads, None),
+        ("checks=[]", lambda r: r.checks, ()),
+        ("model.audio.augment=null", lambda r: r.model.audio.augment, None),
         ("model.audio.norm_heads=true", lambda r: r.model.audio.norm_heads, True),
         ("optimiser.betas=[0.8,0.9]", lambda r: r.optimiser.betas, (0.8, 0.9)),
         ("weights.contrast=0.5", lambda r: r.weights["contrast"], 0.5),
@@ -64,6 +66,7 @@ def test_a_field_is_replaced_and_nothing_else(pocket, setting, path, expected):
         ("objectives.5.temperature=1", r"expected a number below 1 in 'objectives\.5', got '5'"),
         ("training.steps.more=1", r"'training\.steps' is \d+, which has no field 'more'"),
         ("training=1", r"'training' has fields of its own: set one of training\.steps,"),
+        ("training=null", r"'training' cannot be set from the command line"),
         ("steps", "expected field=value, got 'steps'"),
     ],
 )

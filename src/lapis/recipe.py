@@ -172,14 +172,14 @@ def _set(owner: Any, path: list[str], text: str, *, done: list[str]) -> Any:
 
 def _parsed(text: str, *, kind: Any, old: Any, where: str) -> Any:
     """`text` as the type of the field, as JSON or as bare words; parts with fields of their own are set one by one."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
     from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
-    if is_dataclass(old):
+    if is_dataclass(old) and text != "null":
         known = ", ".join(f"{where}.{field.name}" for field in fields(old))
         raise ValueError(f"{where!r} has fields of its own: set one of {known}")
     try:
-        expected = TypeAdapter(kind)
+        expected = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True))
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         raise ValueError(f"{where!r} cannot be set from the command line: write a recipe") from error
     try:

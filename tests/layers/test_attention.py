@@ -81,6 +81,18 @@ def test_a_window_reaches_exactly_so_far(num_rows):
     assert seen == list(range(middle - window, middle + window + 1))
 
 
+@pytest.mark.parametrize("form", [attend_plain, attend_grouped])
+@pytest.mark.parametrize("window", [None, 48])
+def test_an_item_gets_in_a_batch_what_it_gets_alone_from_the_shortest_to_two_minutes(form, window):
+    """0.05 s and 120 s at SLAP's 25 tokens a second, one column of four at the least."""
+    lengths = (4, 3004, 28, 4, 834)
+    rows = _rows(lengths).rows.detach()
+    together = form(*[Ragged(rows, lengths)] * 3, window=window)
+    for item, expected in zip(Ragged(rows, lengths).split(), together.split(), strict=True):
+        alone = form(*[Ragged.pack([item])] * 3, window=window)
+        assert (alone.rows - expected).abs().max() <= 1e-5
+
+
 def test_mask_is_left_out_where_all_is_seen():
     assert visible(5, window=4, causal=False, device="cpu") is None
     assert visible(5, window=3, causal=False, device="cpu") is not None

@@ -55,6 +55,14 @@ def test_batched_equals_plain(name, lengths):
         torch.testing.assert_close(answer, log_mel_plain(clip, config), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_a_clip_gets_in_a_batch_what_it_gets_alone_from_the_shortest_to_two_minutes(name):
+    front_end = LogMel(FRONT_ENDS[name])
+    clips = [torch.from_numpy(sound(seconds, seed=1)) for seconds in (0.05, 120.0, 1.0, 0.05, 33.3)]
+    for clip, together in zip(clips, front_end(Ragged.pack(clips)).split(), strict=True):
+        assert (front_end(Ragged.pack([clip])).rows - together).abs().max() <= 1e-5
+
+
 def test_silence_has_the_value_the_config_says():
     for config in FRONT_ENDS.values():
         answer = LogMel(config)(Ragged.pack([torch.zeros(4000)])).rows

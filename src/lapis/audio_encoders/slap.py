@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lapis.layers import spectrogram
+from lapis.layers.augment import SpecAugment
 from lapis.layers.patches import Patches
 from lapis.layers.pooling import AttentionPooling
 from lapis.layers.positions import Rotary
@@ -27,6 +28,7 @@ class Slap(nn.Module):
 
         `window_columns` is the whole window of a local layer in patch columns, half on each side: the paper says "24
         frames", which we read as 24 columns of 160 ms. `hidden` is the width of each of SwiGLU's two products.
+        `augment` works while training only; the paper names SpecAugment without its widths.
         """
 
         front_end: LogMel.Config = spectrogram.SLAP
@@ -40,6 +42,7 @@ class Slap(nn.Module):
         local_layers: int = 2
         rotary_base: float = 10_000.0
         norm_heads: bool = False
+        augment: SpecAugment.Config | None = SpecAugment.Config()
 
         def build(self) -> "Slap":
             """The module of this value, with fresh parameters."""
@@ -51,13 +54,15 @@ class Slap(nn.Module):
         self.sample_rate = config.front_end.sample_rate
         self.width = config.width
         self.log_mel = LogMel(config.front_end)
+        silence = config.front_end.silence
+        self.augment = SpecAugment(config.augment, silence=silence) if config.augment else nn.Identity()
         self.patches = Patches(
             frames=config.patch_frames,
             mels=config.patch_mels,
             num_mels=config.front_end.num_mels,
             width=config.width,
             bias=False,
-            silence=config.front_end.silence,
+            silence=silence,
         )
         self.rotary = Rotary(head_width=config.width // config.heads, axes=2, base=config.rotary_base)
         reach_rows = config.window_columns // 2 * self.patches.bands
@@ -80,7 +85,7 @@ class Slap(nn.Module):
 
     def forward(self, waveforms: Ragged) -> Ragged:
         """Rows are samples in; tokens of shape (rows, width) out, time first, `num_tokens` a clip."""
-        patches = self.patches(self.log_mel(waveforms))
+        patches = self.patches(self.augment(self.log_mel(waveforms)))
         return self.transformer(patches, angles=self.rotary(self.patches.positions(patches)))
 
     def pool(self, tokens: Ragged) -> Float[Tensor, "clips width"]:

@@ -19,8 +19,9 @@ from lapis.data.batching import Batch
 from lapis.model import JointModel
 from lapis.objectives.learner import Encoded, Objective
 
-Positives = Literal["pair", "caption", "label"]
-"""Which captions of a batch belong to a clip: its own; every one with the same words; every one of the same label."""
+Positives = Literal["pair", "caption"]
+"""Which captions of a batch belong to a clip: the one drawn for it; or every one that is among its captions,
+whichever clip drew it (captions of a class, and those that machines write, repeat: they are no negatives)."""
 
 
 def softmax_contrast(
@@ -59,15 +60,18 @@ def sigmoid_contrast(
 
 
 def positives(batch: Batch, *, rule: Positives, device: torch.device) -> Bool[Tensor, "all_clips all_clips"]:
-    """Which clip (row) and caption (column) belong together, over the clips of all processes."""
-    keys = [[draw.number for draw in batch.draws]]
-    if rule == "caption":
-        keys.append([_number(caption) for caption in batch.captions])
-    if rule == "label":
-        samples = [draw.sample for draw in batch.draws]
-        keys.append([_number(sample.label or f"{sample.source}/{sample.key}") for sample in samples])
-    gathered = [distributed.gather(torch.tensor(key, device=device)) for key in keys]
-    return torch.stack([key[:, None] == key[None, :] for key in gathered]).any(0)
+    """Which clip (row) and drawn caption (column) belong together, over the clips of all processes."""
+    clips = distributed.gather(torch.tensor([draw.number for draw in batch.draws], device=device))
+    own = clips[:, None] == clips[None, :]
+    if rule == "pair":
+        return own
+    drawn = distributed.gather(torch.tensor([_number(caption) for caption in batch.captions], device=device))
+    texts = [
+        (draw.number, _number(text)) for draw in batch.draws for of in draw.sample.captions.values() for text in of
+    ]
+    owners, owned = distributed.gather(torch.tensor(texts, device=device)).unbind(1)
+    has = (owners[:, None] == clips[None, :]).float().T @ (owned[:, None] == drawn[None, :]).float()
+    return own | (has > 0)
 
 
 def _number(text: str) -> int:

@@ -22,21 +22,21 @@ from lapis.train.optim import AdamW, Cosine
 
 
 def pocket() -> Recipe:
-    """Softmax contrast on balanced domains, captions of one label counted as positives of each other."""
+    """Softmax contrast on balanced domains, a caption counted for every clip that has it."""
     return Recipe(
         name="pocket",
         model=JointModel.Config(
             audio=Slap.Config(
                 front_end=replace(spectrogram.SLAP, mean=-3.3, deviation=4.8),
                 width=192,
-                depth=6,
+                depth=4,
                 heads=6,
                 hidden=384,
             ),
             text=Sentence.Config(MULTILINGUAL_USE, width=512),
             width=256,
         ),
-        objectives=(Softmax.Config(positives="label"),),
+        objectives=(Softmax.Config(positives="caption"),),
         weights={"contrast": 1.0},
         data=Mixture.Config(
             parts=(
@@ -55,6 +55,6 @@ def pocket() -> Recipe:
         reading=Reading(workers=0, keep_bytes=2 << 30),
         optimiser=AdamW(weight_decay=0.1),
         schedule=Cosine(peak=1e-3, warmup_steps=50),
-        training=Training(steps=1000, validate_every=250, save_every=250),
+        training=Training(steps=800, validate_every=200, save_every=200),
         threads=2,
     )

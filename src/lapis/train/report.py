@@ -148,8 +148,8 @@ def draw_curves(log: list[dict[str, Any]], *, path: Path, title: str) -> None:
         )
     left.set(title=f"{title}: losses", xlabel="step")
     right.set(title="held-out scores", xlabel="step", ylim=(0, 1))
-    for axes, lines in ((left, steps), (right, checks)):
-        if lines:
+    for axes in (left, right):
+        if axes.lines:
             axes.legend(fontsize="small")
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110)

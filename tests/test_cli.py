@@ -1,0 +1,127 @@
+"""The command line as a user meets it: a folder of sounds, a trained model, words in; and what it says of bad input."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from data.corpus import SAMPLE_RATE, sound_bytes
+from lapis import recipe as recipes
+from lapis.datasets.pocket import Pocket
+
+
+def _lapis(*arguments, folder=None, **environment):
+    command = [sys.executable, "-m", "lapis.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=os.environ | environment, timeout=120, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A run of two steps: no good, but whole."""
+    small = ("model.audio.width=24", "model.audio.depth=3", "model.audio.heads=2", "model.audio.hidden=24")
+    settings = (*small, "budget.clips=6", "training.steps=2", "checks=[]", "threads=1")
+    folder = tmp_path_factory.mktemp("model")
+    recipes.run(recipes.override(recipes.find("pocket"), settings), folder=folder)
+    return folder
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    folder = tmp_path / "My Söunds 音"
+    (folder / "more").mkdir(parents=True)
+    for number, sample in enumerate(Pocket("test", "sound").build()[:4]):
+        (folder / f"clip {number} é.opus").write_bytes(sample.audio.open())
+    (folder / "more" / "tone.flac").write_bytes(sound_bytes(12.0))
+    return folder
+
+
+def test_index_then_search_by_words_and_by_sound(model, sounds, tmp_path):
+    (sounds / "text.wav").write_text("this is text\n" * 100)
+    (sounds / "empty.mp3").write_bytes(b"")
+    soundfile.write(sounds / "nan.wav", np.full(4000, np.nan, np.float32), SAMPLE_RATE, subtype="FLOAT")
+    first = _lapis("index", sounds, "--model", model, folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "5 files added, 0 changed, 0 unchanged, 0 removed, 3 unreadable; 6 windows written" in first.stdout
+    for name in ("text.wav", "empty.mp3", "nan.wav"):
+        assert any(name in line for line in first.stdout.splitlines() if line.startswith("unreadable: "))
+
+    again = _lapis("index", sounds, "--model", model, folder=tmp_path)
+    assert "0 files added, 0 changed, 5 unchanged, 0 removed, 3 unreadable; 0 windows written" in again.stdout
+
+    found = _lapis("search", "犬が吠えている", "--json", "--limit", 3, folder=tmp_path)
+    hits = [json.loads(line) for line in found.stdout.splitlines()]
+    assert len(hits) == 3 and hits == sorted(hits, key=lambda hit: -hit["score"])
+    assert set(hits[0]) == {"path", "start_seconds", "end_seconds", "score"}
+
+    like = _lapis("search", "--like", sounds / "clip 2 é.opus", "--json", folder=tmp_path)
+    best = json.loads(like.stdout.splitlines()[0])
+    assert best["path"].endswith("clip 2 é.opus") and best["score"] > 0.999
+
+    shown = _lapis("search", "rain on a roof", folder=tmp_path)
+    assert "score" in shown.stdout and "clip" in shown.stdout and shown.returncode == 0
+
+
+def test_a_corrupt_index_is_explained(model, sounds, tmp_path):
+    _lapis("index", sounds, "--model", model, folder=tmp_path)
+    for path in (tmp_path / "lapis-index").rglob("*"):
+        if path.is_file() and path.name != "index.json":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    answer = _lapis("search", "rain", folder=tmp_path)
+    assert answer.returncode == 2 and answer.stdout == ""
+    assert answer.stderr.startswith("lapis: ") and "--rebuild" in answer.stderr and "Traceback" not in answer.stderr
+    rebuilt = _lapis("index", sounds, "--model", model, "--rebuild", folder=tmp_path)
+    assert rebuilt.returncode == 0 and "5 files added" in rebuilt.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "pockett"), "no recipe 'pockett', did you mean 'pocket'?"),
+        (("train", "pocket", "--set", "training.stepz=3"), "no field 'training.stepz', did you mean 'steps'?"),
+        (("train",), "expected a recipe: one of"),
+        (("search",), "expected words to search for, or --like"),
+        (("search", "rain"), "there is no index in lapis-index"),
+        (("index", "nowhere", "--model", "nowhere"), "nowhere: expected the folder of a finished training run"),
+        (("evaluate", "nowhere"), "nowhere: expected the folder of a finished training run"),
+    ],
+)
+def test_mistakes_are_one_sentence(tmp_path, arguments, message):
+    answer = _lapis(*arguments, folder=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("lapis: ") and message in answer.stderr
+    assert answer.stderr.count("\n") == 1 and "Traceback" not in answer.stderr
+
+
+def test_a_run_is_not_overwritten_by_accident(model, tmp_path):
+    run = shutil.copytree(model, tmp_path / "run")
+    answer = _lapis("train", "pocket", "--out", run)
+    assert answer.returncode == 2 and "already holds a run: add --resume" in answer.stderr
+    other = _lapis("train", "pocket", "--out", run, "--resume")
+    assert other.returncode == 2 and "another recipe; it differs in budget.clips" in other.stderr
+
+
+def test_weights_that_are_not_the_recipes_are_refused(model, tmp_path):
+    for content in (b"", (model / "model.safetensors").read_bytes()[:500]):
+        run = shutil.copytree(model, tmp_path / "run", dirs_exist_ok=True)
+        (run / "model.safetensors").write_bytes(content)
+        answer = _lapis("evaluate", run)
+        assert answer.returncode == 2 and "does not hold the weights of" in answer.stderr
+
+
+def test_recipes_are_listed_and_printed():
+    assert "pocket" in _lapis("train", "--list").stdout.split()
+    printed = _lapis("train", "pocket", "--print", "--set", "training.steps=7").stdout
+    assert recipes.loads(printed).training.steps == 7
+
+
+def test_an_unreadable_folder_is_one_sentence(model, tmp_path):
+    (tmp_path / "file").write_text("x")
+    answer = _lapis("index", tmp_path / "file", "--model", model, folder=tmp_path)
+    assert answer.returncode == 2 and "expected a folder of sounds" in answer.stderr
