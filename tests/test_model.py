@@ -28,6 +28,16 @@ def test_neighbours_do_not_matter_from_the_shortest_to_two_minutes():
         np.testing.assert_allclose(model.embed_audio([clip])[0], vector, atol=1e-5)
 
 
+def test_training_mode_does_not_change_the_answer_and_is_kept():
+    """SpecAugment works in training mode only, and vectors are asked for during training too."""
+    model, clips = tiny.model(), _clips(1.0, 2.0)
+    before = model.train().embed_audio(clips)
+    np.testing.assert_array_equal(before, model.embed_audio(clips))
+    assert model.training and model.audio_encoder.training
+    np.testing.assert_array_equal(before, model.eval().embed_audio(clips))
+    assert not model.training
+
+
 def test_a_long_clip_is_the_mean_of_equal_pieces():
     model = tiny.model(chunk_seconds=2.0)
     (clip,) = _clips(5.0)

@@ -1,9 +1,10 @@
 """Two towers that meet in one space, and the contract that evaluation, search and serving rely on."""
 
+import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 
 from lapis.ragged import Ragged
 from lapis.shapes import Vectors, Waveforms
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @runtime_checkable
@@ -89,6 +93,22 @@ class TextEncoderConfig(Protocol):
     def build(self) -> TextEncoder: ...  # noqa: D102
 
 
+def _evaluating(method: Callable[Concatenate["JointModel", P], R]) -> Callable[Concatenate["JointModel", P], R]:
+    """Run a method without gradients and without what is random in training, whatever mode the model is in."""
+
+    @functools.wraps(method)
+    def run(model: "JointModel", *args: P.args, **kwargs: P.kwargs) -> R:
+        training = model.training
+        model.eval()
+        try:
+            with torch.inference_mode():
+                return method(model, *args, **kwargs)
+        finally:
+            model.train(training)
+
+    return run
+
+
 class JointModel(nn.Module):
     """An audio tower and a text tower, each projected linearly to one width and normalised. An `Embedder`."""
 
@@ -140,7 +160,7 @@ class JointModel(nn.Module):
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return f"{self.text_encoder.identity}+{digest.hexdigest()[:16]}"
 
-    @torch.inference_mode()
+    @_evaluating
     def embed_audio(self, waveforms: Waveforms) -> Vectors:
         """Unit vectors of mono clips at `sample_rate`.
 
@@ -160,7 +180,7 @@ class JointModel(nn.Module):
         of_clips = Ragged(vectors, tuple(len(clip) for clip in pieces)).mean()
         return F.normalize(of_clips, dim=-1).float().cpu().numpy()
 
-    @torch.inference_mode()
+    @_evaluating
     def embed_text(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors of texts.
 

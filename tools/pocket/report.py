@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ SPLITS = """## Splits
 - **Speech**: by prompt. A prompt has the same split in all five languages, and prompts with equal words in any language
   are kept together, so that no test sentence is heard in training. The speakers are the same in all splits.
 - Near copies (normalised cross-correlation above 0.8) between splits were removed from training, and near copies
-  within a class from test and validation.
+  within a class of sound events from test and validation.
 """
 
 KNOWN = """## Known weak points
@@ -53,7 +54,7 @@ KNOWN = """## Known weak points
 
 REBUILD = """## Rebuilding
 
-`python tools/pocket/build.py` downloads the packages (3.5 GB) into `~/.cache/lapis-pocket`, checks their sha256 and
+`python tools/pocket/build.py` downloads the packages (3.9 GB) into `~/.cache/lapis-pocket`, checks their sha256 and
 writes this folder again. It needs ffmpeg with libopus, fluidsynth, apt-get for Debian 12 and npm, and numpy and
 soundfile. The same versions of ffmpeg, libopus and fluidsynth give the same bytes.
 """
@@ -101,9 +102,10 @@ def class_table(clips: list[Clip], domain: str) -> str:
 
 def credits_list(clips: list[Clip]) -> str:
     """Name every author once per source and licence."""
-    authors: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    authors: dict[tuple[str, str], set[str]] = defaultdict(set)
     for clip in clips:
-        authors[clip.source, clip.rights.licence][clip.rights.attribution] += 1
+        family = re.sub(r"^(tonejs-instrument)-.*|^(audio-samples-piano).*", r"\1\2-\*", clip.source)
+        authors[family, clip.rights.licence].add(clip.rights.attribution)
     lines = []
     for (source, licence), names in sorted(authors.items()):
         listed = "; ".join(sorted(names))
@@ -122,6 +124,20 @@ US](https://creativecommons.org/licenses/by-sa/3.0/us/), [CC BY-SA
 """
 
 
+MIT_NOTICE = """\
+For the parts under the MIT licence (Fluid R3, copyright 2000-2002, 2008 Frank Wen; Sonic Pi, copyright 2016 Samuel
+Aaron): Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
+persons to whom the Software is furnished to do so, subject to the following conditions: The above copyright notice
+and this permission notice shall be included in all copies or substantial portions of the Software. THE SOFTWARE IS
+PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF
+MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT
+HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
+ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+"""
+
+
 def write_readme(clips: list[Clip], manifest: dict, output: Path) -> None:
     """Write the README of the corpus folder."""
     licences = Counter(clip.rights.licence for clip in clips)
@@ -129,23 +145,19 @@ def write_readme(clips: list[Clip], manifest: dict, output: Path) -> None:
         INTRODUCTION.format(megabytes=manifest["total"]["bytes"] / 1e6),
         "## What is in it\n",
         source_table(clips),
-        "\n",
         SPLITS,
-        "\n## Classes of sound events\n",
+        "## Classes of sound events\n",
         class_table(clips, "sound"),
-        "\n## Instruments\n",
+        "## Instruments\n",
         class_table(clips, "music"),
-        "\n## Speech\n",
+        "## Speech\n",
         class_table(clips, "speech"),
-        "\n",
         KNOWN,
-        "\n",
         REBUILD,
-        "\n## Licences and attribution\n",
+        "## Licences and attribution\n",
         LICENCE_LINKS,
-        "\n",
         table(("licence", "clips"), sorted(licences.items())),
-        "\n",
         credits_list(clips),
+        MIT_NOTICE,
     ]
     (output / "README.md").write_text("\n".join(part.rstrip("\n") + "\n" for part in parts), "utf-8")

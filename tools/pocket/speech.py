@@ -65,6 +65,8 @@ ACCENTED_WORDS = """
     mínimos dólar dólares millón operación presentación útil según propósito físico técnica ocupación válido
     inválida inválidos inválido vacías menú más será tendrá unirá unirán comenzará navegará ayudarán atrás Japón
 """
+# Brackets mark tones and notes; a question mark inside a text stands for a letter that was lost.
+NOT_PLAIN = re.compile(r"[\[\]<>{}()\ufffd*=_/]|\?(?!$)")
 WITHOUT_ACCENTS = str.maketrans("áéíóúñ", "aeioun")
 SPANISH_ACCENTS = {word.translate(WITHOUT_ACCENTS).lower(): word for word in ACCENTED_WORDS.split()}
 
@@ -99,7 +101,7 @@ def read_words(listing: Path, language: str) -> dict[str, str]:
     for line in text.splitlines():
         key, separator, words = line.partition(":")
         words = re.sub(r"\s+", " ", words.strip(" \t\"'.…")).strip()
-        if line.startswith(";") or not separator or not words or re.search(r"[\[\]<>{}()\ufffd*=_/]", words):
+        if line.startswith(";") or not separator or not words or NOT_PLAIN.search(words):
             continue
         ending = line.rstrip(' "')[-1]
         words += ending if ending in ".?!" and not words.endswith(("?", "!")) else ""
@@ -112,16 +114,26 @@ def plain(words: str) -> str:
     return re.sub(r"[\W_]+", " ", words.lower()).strip()
 
 
+def read_tones(listing: Path) -> set[str]:
+    """Return the keys whose text is a note in brackets: tones and noises, whatever other languages write there."""
+    text = gzip.decompress(listing.read_bytes()).decode("utf-8", "replace")
+    return {match.group(1) for match in re.finditer(r"^([^;:\s]+):\s*[\[(<]", text, re.MULTILINE)}
+
+
 def read_prompts(folders: dict[str, Path]) -> list[Prompt]:
     """Pair recordings with their words in every language, in a fixed order."""
+    listings = {
+        language: next(folders[f"asterisk-core-sounds-{language}"].rglob("core-sounds-*.txt.gz"))
+        for language in LANGUAGES
+    }
+    tones = set().union(*(read_tones(listing) for listing in listings.values()))
     prompts: list[Prompt] = []
-    for language in LANGUAGES:
-        listing = next(folders[f"asterisk-core-sounds-{language}"].rglob("core-sounds-*.txt.gz"))
+    for language, listing in listings.items():
         words = read_words(listing, language)
         root = next(folders[f"asterisk-core-sounds-{language}-g722"].glob("usr/share/asterisk/sounds/*"))
         for path in sorted(root.rglob("*.g722")):
             key = path.relative_to(root).with_suffix("").as_posix()
-            if key in words and not key.startswith("silence/"):
+            if key in words and key not in tones and not key.startswith("silence/"):
                 prompts.append(Prompt(language, key, path, words[key]))
     return prompts
 
@@ -154,9 +166,19 @@ def captions(prompt: Prompt, english: dict[str, str]) -> dict[str, list[str]]:
     """Return the words first, their English where known, and descriptions in eight languages."""
     index = list(LANGUAGES).index(prompt.language)
     found: dict[str, list[str]] = {LANGUAGES[prompt.language]: [prompt.words]}
-    if prompt.language != "en" and prompt.key in english:
+    spelling = prompt.key.startswith("phonetic/")  # every language has its own spelling alphabet
+    if prompt.language != "en" and prompt.key in english and not spelling:
         found["eng_Latn"] = [english[prompt.key]]
     for code, (woman, person, names) in DESCRIPTIONS.items():
         sentence = (woman if prompt.language in WOMEN else person).format(names[index])
         found.setdefault(code, []).append(sentence)
     return found
+
+
+def class_names() -> dict[str, dict[str, str]]:
+    """Return, for every class of speech, a sentence in each description language, whoever speaks."""
+    spoken = DESCRIPTIONS["eng_Latn"][2]
+    return {
+        f"{name} speech": {code: person.format(names[index]) for code, (_, person, names) in DESCRIPTIONS.items()}
+        for index, name in enumerate(spoken)
+    }

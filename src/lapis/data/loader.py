@@ -46,6 +46,8 @@ class Loader:
                 collate_fn=_unchanged,  # type: ignore[arg-type]  (torch's alias is not generic)
                 num_workers=self._reading.workers,
                 prefetch_factor=2 if self._reading.workers else None,
+                # Its own, since starting workers draws from it, and a resumed run must not draw more than the first.
+                generator=torch.Generator(),
             )
         )
 
