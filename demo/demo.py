@@ -26,9 +26,9 @@ from lapis.files import atomic_write
 from lapis.search.index import Index
 
 QUERIES = (
-    ("eng_Latn", "someone is walking along a path"),
-    ("jpn_Jpan", "雨が降っている"),
-    ("por_Latn", "um pássaro a cantar"),
+    ("eng_Latn", "a bird sings in the forest"),
+    ("jpn_Jpan", "火が燃えている"),
+    ("por_Latn", "alguém toca piano"),
 )
 """The last in a language that no caption of the corpus is written in."""
 
@@ -81,7 +81,7 @@ def main() -> None:
     with atomic_write(folder / "report.html", binary=False) as file:
         file.write(page(results, searches=searches, run=folder / "run", steps=progress.step, minutes=trained_minutes))
     for row in table(results):
-        print("  ".join(f"{value:>38}" if not value[:1].isdigit() else f"{value:>7}" for value in row.values()))
+        print(f"{row['benchmark']:34}  {row['metric']:20}  {row['measured']:>6}  chance {row['chance']:>6}")
     print(f"\n{folder / 'report.html'} written after {(time.monotonic() - began) / 60:.1f} minutes")
 
 

@@ -115,6 +115,15 @@ def test_weights_that_are_not_the_recipes_are_refused(model, tmp_path):
         assert answer.returncode == 2 and "does not hold the weights of" in answer.stderr
 
 
+def test_evaluation_prints_chance_beside_every_figure_and_writes_everything(model, tmp_path):
+    answer = _lapis("evaluate", model, "--out", tmp_path / "results.json", COLUMNS="120")
+    assert answer.returncode == 0, answer.stderr
+    assert "pocket-speech-retrieval-1" in answer.stdout and "chance" in answer.stdout
+    written = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    result = written["results"]["pocket-music-zeroshot-jpn_Jpan-1"]
+    assert result["prompts"]["piano"] == ["ピアノ"] and sum(map(sum, result["confusion"])) == result["num_clips"]
+
+
 def test_recipes_are_listed_and_printed():
     assert "pocket" in _lapis("train", "--list").stdout.split()
     printed = _lapis("train", "pocket", "--print", "--set", "training.steps=7").stdout

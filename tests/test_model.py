@@ -63,3 +63,11 @@ def test_sound_that_is_none_is_refused(bad):
 def test_empty_text_is_refused():
     with pytest.raises(ValueError, match="text 1 is empty"):
         tiny.model().embed_text(["rain", "  "])
+
+
+def test_texts_may_stay_where_they_are():
+    model = tiny.model(width=16, project_text=False)
+    vectors = model.text_encoder(["rain"])
+    np.testing.assert_allclose(model.embed_text(["rain"]), (vectors / vectors.norm()).detach().numpy(), atol=1e-6)
+    with pytest.raises(ValueError, match="texts of width 16 need a projection to width 8"):
+        tiny.model(project_text=False)

@@ -75,6 +75,12 @@ def test_what_does_not_fit_is_explained(pocket, setting, message):
         recipes.override(pocket, [setting])
 
 
+def test_a_recipe_older_than_a_field_gets_its_default():
+    values = recipes.to_values(Transformer.Config(norm_heads=True))
+    del values["causal"]
+    assert recipes.from_values(values) == Transformer.Config(norm_heads=True)
+
+
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(ValueError, match=r"no recipe 'pockett', did you mean 'pocket'\?"):
         recipes.find("pockett")
@@ -87,7 +93,9 @@ def test_an_unknown_recipe_names_the_nearest():
         ({"class": "lapisx:Recipe"}, "may name classes of lapis only"),
         ({"class": "lapis.recipe:Nothing"}, "has no 'lapis.recipe:Nothing'"),
         ({"class": "lapis.recipe:find"}, "expected a class"),
-        ({"class": "lapis.data.batching:Budget", "clips": 3}, r"does not have the fields \['clips'\]"),
+        ({"class": "lapis.data.batching:Budget", "clip": 3}, "has no field 'clip', did you mean 'clips'"),
+        ({"class": "lapis.train.optim:Cosine", "peak": 1.0}, "needs the field 'warmup_steps'"),
+        ({"class": "lapis.layers.transformer:Gelu", "width": 3}, "is not a part of a recipe"),
         ({"class": "lapis.train.optim:Constant", "peak": 1.0, "warmup_steps": 1}, "expected a recipe, got Constant"),
     ],
 )

@@ -110,7 +110,7 @@ def _evaluating(method: Callable[Concatenate["JointModel", P], R]) -> Callable[C
 
 
 class JointModel(nn.Module):
-    """An audio tower and a text tower, each projected linearly to one width and normalised. An `Embedder`."""
+    """An audio tower and a text tower that meet in one width, normalised. An `Embedder`."""
 
     @dataclass(frozen=True)
     class Config:
@@ -124,6 +124,8 @@ class JointModel(nn.Module):
         text: TextEncoderConfig
         width: int = 768
         chunk_seconds: float = 120.0
+        project_text: bool = True
+        """Whether the text vectors are projected too, or the sound is brought to where they are (M2D-CLAP)."""
 
         def build(self) -> "JointModel":
             """The module of this value."""
@@ -137,7 +139,11 @@ class JointModel(nn.Module):
         self.text_encoder = config.text.build()
         self.sample_rate = self.audio_encoder.sample_rate
         self.audio_projection = nn.Linear(self.audio_encoder.width, config.width, bias=False)
-        self.text_projection = nn.Linear(self.text_encoder.width, config.width, bias=False)
+        self.text_projection = (
+            nn.Linear(self.text_encoder.width, config.width, bias=False) if config.project_text else nn.Identity()
+        )
+        if not config.project_text and self.text_encoder.width != config.width:
+            raise ValueError(f"texts of width {self.text_encoder.width} need a projection to width {config.width}")
 
     def audio_tokens(self, waveforms: Ragged) -> Ragged:
         """Dense features: rows are samples in, tokens out."""

@@ -9,7 +9,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -224,8 +224,15 @@ def from_values(values: Any) -> Any:
     if "class" not in values:
         return parts
     kind = _class_at(values["class"])
-    if not is_dataclass(kind) or {field.name for field in fields(kind)} != parts.keys():
-        raise ValueError(f"{values['class']} does not have the fields {sorted(parts)}")
+    if not is_dataclass(kind):
+        raise ValueError(f"{values['class']} is not a part of a recipe")
+    known = {field.name: field for field in fields(kind)}
+    if unknown := sorted(parts.keys() - known.keys()):
+        raise ValueError(f"{values['class']} has no field {unknown[0]!r}{_nearest(unknown[0], list(known))}")
+    # A recipe that is older than a field gets the field's default, which says how it was before.
+    required = {name for name, field in known.items() if field.default is MISSING and field.default_factory is MISSING}
+    if missing := sorted(required - parts.keys()):
+        raise ValueError(f"{values['class']} needs the field {missing[0]!r}")
     return kind(**parts)
 
 

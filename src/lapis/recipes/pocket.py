@@ -22,7 +22,11 @@ from lapis.train.optim import AdamW, Cosine
 
 
 def pocket() -> Recipe:
-    """Softmax contrast on balanced domains, a caption counted for every clip that has it."""
+    """Softmax contrast on balanced domains, a caption counted for every clip that has it.
+
+    The sound is brought to where the texts are: a learned projection of the texts would fit the few hundred captions
+    and forget the rest of what the sentence encoder knows.
+    """
     return Recipe(
         name="pocket",
         model=JointModel.Config(
@@ -34,7 +38,8 @@ def pocket() -> Recipe:
                 hidden=384,
             ),
             text=Sentence.Config(MULTILINGUAL_USE, width=512),
-            width=256,
+            width=512,
+            project_text=False,
         ),
         objectives=(Softmax.Config(positives="caption"),),
         weights={"contrast": 1.0},
@@ -55,6 +60,6 @@ def pocket() -> Recipe:
         reading=Reading(workers=0, keep_bytes=2 << 30),
         optimiser=AdamW(weight_decay=0.1),
         schedule=Cosine(peak=1e-3, warmup_steps=50),
-        training=Training(steps=800, validate_every=200, save_every=200),
+        training=Training(steps=1000, validate_every=200, save_every=200),
         threads=2,
     )
