@@ -1,5 +1,5 @@
 # Each target sets up what it needs in .venv, again when the project file has changed.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 

@@ -140,4 +140,7 @@ def confusion_picture(result: ZeroShotResult) -> bytes:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as problem:
+        raise SystemExit(f"demo: {problem}") from problem

@@ -88,7 +88,10 @@ def test_a_corrupt_index_is_explained(model, sounds, tmp_path):
         (("train",), "expected a recipe: one of"),
         (("search",), "expected words to search for, or --like"),
         (("search", "rain"), "there is no index in lapis-index"),
-        (("index", "nowhere", "--model", "nowhere"), "nowhere: expected the folder of a finished training run"),
+        (("index", ".", "--model", "nowhere"), "nowhere: expected the folder of a finished training run"),
+        (("index", "nowhere", "--model", "nowhere"), "expected a folder of sounds, and nowhere is not one"),
+        (("train", "pocket", "--set", "training.save_every=0"), "save_every and clip_norm must be above zero"),
+        (("train", "pocket", "--device", "cuda"), "no CUDA device is there for --device cuda"),
         (("evaluate", "nowhere"), "nowhere: expected the folder of a finished training run"),
     ],
 )
@@ -101,10 +104,20 @@ def test_mistakes_are_one_sentence(tmp_path, arguments, message):
 
 def test_a_run_is_not_overwritten_by_accident(model, tmp_path):
     run = shutil.copytree(model, tmp_path / "run")
+    before = (run / "recipe.json").read_bytes()
     answer = _lapis("train", "pocket", "--out", run)
     assert answer.returncode == 2 and "already holds a run: add --resume" in answer.stderr
     other = _lapis("train", "pocket", "--out", run, "--resume")
     assert other.returncode == 2 and "another recipe; it differs in budget.clips" in other.stderr
+    assert (run / "recipe.json").read_bytes() == before
+
+
+def test_a_refused_rebuild_leaves_the_index(model, sounds, tmp_path):
+    _lapis("index", sounds, "--model", model, folder=tmp_path)
+    for mistake in (("nowhere",), (sounds, "--hop-seconds", 99)):
+        answer = _lapis("index", *mistake, "--model", model, "--rebuild", folder=tmp_path)
+        assert answer.returncode == 2 and "Traceback" not in answer.stderr
+    assert _lapis("search", "rain", folder=tmp_path).returncode == 0
 
 
 def test_weights_that_are_not_the_recipes_are_refused(model, tmp_path):

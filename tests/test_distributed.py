@@ -12,6 +12,16 @@ def test_one_process_is_the_identity():
     distributed.barrier()
 
 
+def _gradient_of_a_sum() -> float:
+    rows, others = torch.ones(1, 1, requires_grad=True), torch.ones(1, 1, requires_grad=True)
+    (distributed.gather(rows) + distributed.gather(others)).sum().backward()
+    return rows.grad.item()
+
+
+def test_a_gradient_that_is_shared_is_reduced_once():
+    assert processes.run(_gradient_of_a_sum) == [2.0, 2.0]
+
+
 def _gathered_with_gradient(counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     rank = distributed.rank()
     rows = (torch.arange(counts[rank] * 2, dtype=torch.float32).reshape(-1, 2) + 10 * rank).requires_grad_()

@@ -66,6 +66,13 @@ def test_commands_can_be_parsed(root):
     assert seen > 10
 
 
+def test_the_readme_has_figures_of_every_domain(root):
+    text = (root / "README.md").read_text(encoding="utf-8")
+    assert not re.search(r"@[A-Z]+@", text)
+    for domain in ("sound", "music", "speech"):
+        assert re.search(rf"^\|.*{domain}.*\d+\.\d ?%.*\|$", text, flags=re.MULTILINE), domain
+
+
 def test_python_in_the_docs_is_python(root):
     for page in _pages(root):
         for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):

@@ -139,3 +139,11 @@ class TestCacheFolder:
 def test_sha256_of(tmp_path):
     (tmp_path / "a.bin").write_bytes(CONTENT)
     assert files.sha256_of(tmp_path / "a.bin") == SHA256
+
+
+def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path):
+    with files.locked(tmp_path / "new" / "lock"):
+        with pytest.raises(ValueError, match="is in use by another process"), files.locked(tmp_path / "new" / "lock"):
+            pass
+    with files.locked(tmp_path / "new" / "lock"):
+        pass

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -71,3 +74,22 @@ def test_texts_may_stay_where_they_are():
     np.testing.assert_allclose(model.embed_text(["rain"]), (vectors / vectors.norm()).detach().numpy(), atol=1e-6)
     with pytest.raises(ValueError, match="texts of width 16 need a projection to width 8"):
         tiny.model(project_text=False)
+
+
+def test_one_clip_or_one_text_must_stand_in_a_list(root):
+    with pytest.raises(ValueError, match="expected a list of texts, got 'rain'"):
+        tiny.model().embed_text("rain")
+    # Under pytest the annotations answer before the model can; users meet the model.
+    code = "import numpy, tiny; tiny.model().embed_audio(numpy.zeros(1600, numpy.float32))"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root / "tests", check=False
+    )
+    assert "ValueError: expected a list of clips, got one of 1600 samples" in answer.stderr
+
+
+def test_the_tower_gets_a_bounded_amount_of_sound_at_once(monkeypatch):
+    model, given = tiny.model(chunk_seconds=2.0), []
+    original = model.audio_tokens
+    monkeypatch.setattr(model, "audio_tokens", lambda packed: given.append(len(packed.rows)) or original(packed))
+    model.embed_audio(_clips(0.5, 11.0, 0.5, 1.0, 0.3))
+    assert max(given) <= 2.0 * 16_000 and sum(given) == round(13.3 * 16_000)

@@ -36,7 +36,7 @@ def test_classes_travel_by_their_path():
         ("checks=[]", lambda r: r.checks, ()),
         ("model.audio.augment=null", lambda r: r.model.audio.augment, None),
         ("model.audio.norm_heads=true", lambda r: r.model.audio.norm_heads, True),
-        ("optimiser.betas=[0.8,0.9]", lambda r: r.optimiser.betas, (0.8, 0.9)),
+        ("optimizer.betas=[0.8,0.9]", lambda r: r.optimizer.betas, (0.8, 0.9)),
         ("weights.contrast=0.5", lambda r: r.weights["contrast"], 0.5),
         ("objectives.0.positives=pair", lambda r: r.objectives[0].positives, "pair"),
         ("data.parts.1.weight=2", lambda r: r.data.parts[1].weight, 2.0),

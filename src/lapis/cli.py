@@ -69,7 +69,7 @@ def train(
     folder = out or Path("runs") / name
     if not resume and any(folder.glob("checkpoint-*.pt")):
         raise ValueError(f"{folder} already holds a run: add --resume to go on with it, or choose another --out")
-    recipes.run(recipe, folder=folder, device=device or _device())
+    recipes.run(recipe, folder=folder, device=_device(device))
 
 
 @app.command
@@ -94,7 +94,7 @@ def evaluate(model: str, /, *, suite: str = "pocket", out: Path | None = None, d
     from lapis.files import atomic_write
     from lapis.hub import load
 
-    embedder = load(model, device=device or _device())
+    embedder = load(model, device=_device(device))
     console = Console(stderr=True)
     results = run_suite(embedder, suite=suite, progress=console.print if console.is_terminal else None)
     shown = Table("benchmark", "metric", "measured", "chance", title=f"{model} on {suite}")
@@ -144,7 +144,9 @@ def index(
     from lapis.hub import load
     from lapis.search.index import Index
 
-    embedder = load(model, device=device or _device())
+    if not folder.is_dir():
+        raise ValueError(f"expected a folder of sounds, and {folder} is not one")
+    embedder = load(model, device=_device(device))
     table = Index.create_or_open(
         index,
         embedder_identity=embedder.identity,
@@ -211,7 +213,7 @@ def search(
     if bool(words.strip()) == (like is not None):
         raise ValueError("expected words to search for, or --like with a sound file, one of the two")
     table = Index.open(index)
-    embedder = load(model or table.metadata.model, device=device or _device())
+    embedder = load(model or table.metadata.model, device=_device(device))
     if like is not None:
         hits = table.search_like(like, embedder=embedder, limit=limit)
     else:
@@ -234,10 +236,15 @@ def _print_hits(hits: "list[Hit]", *, title: str, as_json: bool) -> None:
     Console().print(shown)
 
 
-def _device() -> str:
+def _device(name: str) -> str:
+    """The device of this name, or the best there is."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if not name:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.device(name).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"no CUDA device is there for --device {name}")
+    return name
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def is_running() -> bool:
-    """Whether a process group has been started (by torchrun, or by a test)."""
+    """Whether a process group has been started."""
     return dist.is_available() and dist.is_initialized()
 
 
@@ -47,7 +47,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        total = gradient.contiguous()
+        # A copy: autograd may hand the same tensor to somebody else.
+        total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total.split(context.counts)[rank()]
 

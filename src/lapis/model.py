@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
 
@@ -117,7 +117,7 @@ class JointModel(nn.Module):
         """The towers and the width they meet in.
 
         `chunk_seconds`: `embed_audio` cuts a longer clip into equal pieces no longer than this and answers with the
-        mean of their vectors, so that an hour of sound needs no more memory than a minute.
+        mean of their vectors; the tower is given about so much sound at once, however much there is.
         """
 
         audio: AudioEncoderConfig
@@ -163,7 +163,7 @@ class JointModel(nn.Module):
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return f"{self.text_encoder.identity}+{digest.hexdigest()[:16]}"
 
     @_evaluating
@@ -173,6 +173,8 @@ class JointModel(nn.Module):
         Raises:
             ValueError: a clip has no samples, or one that is not a finite number.
         """
+        if isinstance(waveforms, np.ndarray) and waveforms.ndim == 1:
+            raise ValueError(f"expected a list of clips, got one of {len(waveforms)} samples: put it into a list")
         for number, waveform in enumerate(waveforms):
             if not len(waveform) or not np.isfinite(waveform).all():
                 raise ValueError(f"clip {number} must have samples, all of them finite numbers; it has {len(waveform)}")
@@ -181,10 +183,13 @@ class JointModel(nn.Module):
         longest = round(self.config.chunk_seconds * self.sample_rate)
         pieces = [np.array_split(waveform, -(-len(waveform) // longest)) for waveform in waveforms]
         clips = [torch.from_numpy(np.ascontiguousarray(piece)) for clip in pieces for piece in clip]
-        packed = Ragged.pack(clips).to(self.audio_projection.weight.device)
-        vectors = self.project_audio(self.audio_tokens(packed))
+        vectors = torch.cat([self._vectors(group) for group in _groups(clips, longest)])
         of_clips = Ragged(vectors, tuple(len(clip) for clip in pieces)).mean()
         return F.normalize(of_clips, dim=-1).float().cpu().numpy()
+
+    def _vectors(self, clips: list[Tensor]) -> Float[Tensor, "clips width"]:
+        packed = Ragged.pack(clips).to(self.audio_projection.weight.device)
+        return self.project_audio(self.audio_tokens(packed))
 
     @_evaluating
     def embed_text(self, texts: Sequence[str]) -> Vectors:
@@ -193,9 +198,22 @@ class JointModel(nn.Module):
         Raises:
             ValueError: a text is empty.
         """
+        if isinstance(texts, str):
+            raise ValueError(f"expected a list of texts, got {texts!r}: put it into a list")
         for number, text in enumerate(texts):
             if not text.strip():
                 raise ValueError(f"text {number} is empty")
         if not len(texts):
             return np.zeros((0, self.width), np.float32)
         return self.encode_text(texts).float().cpu().numpy()
+
+
+def _groups(clips: Sequence[Tensor], most_samples: int) -> Iterator[list[Tensor]]:
+    """The clips in their order, in groups of at most so many samples."""
+    group: list[Tensor] = []
+    for clip in clips:
+        if group and sum(map(len, group)) + len(clip) > most_samples:
+            yield group
+            group = []
+        group.append(clip)
+    yield group

@@ -7,6 +7,7 @@ Recipes are Python functions in `lapis.recipes`. From the command line a field i
 import difflib
 import importlib
 import json
+import os
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
@@ -14,6 +15,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from lapis import distributed
 from lapis.data.batching import Budget
 from lapis.data.loader import Loader, Reading
 from lapis.data.mixture import Mixture
@@ -52,7 +54,7 @@ class Recipe:
     data: Mixture.Config
     training: Training
     schedule: Schedule = Cosine(peak=1e-3, warmup_steps=100)
-    optimiser: AdamW = AdamW()
+    optimizer: AdamW = AdamW()
     checks: tuple[Check, ...] = ()
     budget: Budget = Budget()
     reading: Reading = Reading()
@@ -79,10 +81,19 @@ def find(name: str) -> Recipe:
 
 
 def run(recipe: Recipe, *, folder: Path, device: str = "cpu") -> Progress:
-    """Train, from the newest checkpoint in `folder` if there is one; leaves the model in `folder` at the end."""
+    """Train, from the newest checkpoint in `folder` if there is one; leaves the model in `folder` at the end.
+
+    Raises:
+        ValueError: there are several processes, or `folder` holds a run of another recipe (which is left as it is).
+    """
     import torch
     from safetensors.torch import save
 
+    if distributed.world_size() > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("training runs in one process: several would not average their gradients yet")
+    # Reading does not change what is learned, so a run may go on with another number of workers.
+    checkpoints = Checkpoints(folder, recipe=to_values(recipe), indifferent=("reading",))
+    checkpoints.check()
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
@@ -98,10 +109,10 @@ def run(recipe: Recipe, *, folder: Path, device: str = "cpu") -> Progress:
     progress = train(
         learner,
         batches=loader.batches,
-        optimiser=recipe.optimiser,
+        optimizer_config=recipe.optimizer,
         schedule=recipe.schedule,
         training=recipe.training,
-        checkpoints=Checkpoints(folder, recipe=to_values(recipe)),
+        checkpoints=checkpoints,
         report=Report(folder, name=recipe.name, steps=recipe.training.steps),
         validate=lambda: _validate(recipe.checks, model=model),
     )

@@ -1,9 +1,13 @@
+import io
 from itertools import islice
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from data.corpus import sound_bytes, tones, write_tar
+from lapis import audio
 from lapis.data.batching import Budget
 from lapis.data.loader import Loader, Reading
 from lapis.data.mixture import Mixture, Part
@@ -75,6 +79,29 @@ def test_a_batch_with_nothing_to_read_stops_with_the_reason(tmp_path, monkeypatc
     loader = Loader(mixture, budget=Budget(clips=2), sample_rate=16_000, reading=Reading(workers=workers))
     with pytest.raises(ValueError, match=r"no clip of a batch could be read; the first: .*broken\.flac"):
         next(loader.batches(0))
+    with pytest.raises(ValueError) as problem:
+        next(loader.batches(0))
+    assert "Traceback" not in str(problem.value)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_of_a_long_clip_only_the_window_is_read(tmp_path, monkeypatch, known):
+    monkeypatch.setenv("LAPIS_DATA", str(tmp_path))
+    words = {"captions": {"eng_Latn": ["x"]}} | ({"seconds": 60.0} if known else {})
+    time = np.arange(60 * 16_000) / 16_000
+    buffer = io.BytesIO()
+    soundfile.write(buffer, time / 60, 16_000, format="FLAC")  # the value tells the second
+    write_tar(tmp_path / "a.tar", {"x": (buffer.getvalue(), words)})
+    mixture = Mixture.Config((Part(Tars("a.tar")),)).build(seed=0)
+    budget = Budget(clips=8, seconds=16.0, clip_seconds=2.0)
+    read = []
+    original = audio.read
+    monkeypatch.setattr(audio, "read", lambda *a, **k: read.append(original(*a, **k)) or read[-1])
+    loader = Loader(mixture, budget=budget, sample_rate=16_000, reading=Reading(workers=0, keep_bytes=1 << 30))
+    batch = next(loader.batches(0))
+    assert batch.waveforms.lengths == (32_000,) * 8 and {len(waveform) for waveform in read} == {32_000}
+    begins = [clip[0].item() * 60 for clip in batch.waveforms.split()]
+    assert len({round(begin, 2) for begin in begins}) == 8 and min(begins) >= 0 and max(begins) <= 58
 
 
 def test_sound_is_resampled_to_the_models_rate(tmp_path, monkeypatch):

@@ -81,6 +81,10 @@ def test_parquet(folder):
         ("t.csv", "audio,caption,seconds\na.wav,hello,long\n", "expected seconds as a number, got 'long'"),
         ("t.jsonl", '{"audio": "a.wav", "caption": "x"}\n{oops\n', r"t\.jsonl, line 2 is not JSON"),
         ("t.jsonl", "[1]\n", "line 1: expected an object, got list"),
+        ("t.csv", "audio,caption\na.wav,a dog, barking\n", r"t\.csv, row 1 has more fields than the header"),
+        ("t.csv", "audio,caption,label\na.wav,a dog\n", r"t\.csv, row 1 has fewer fields than the header"),
+        ("t.csv", "audio,caption\na.wav," + "x" * 200_000 + "\n", r"t\.csv is not a CSV table"),
+        ("t.jsonl", '{"audio": "a.wav", "caption": "x", "seconds": NaN}\n', "seconds as a number above zero, got nan"),
         ("t.jsonl", '{"audio": "a.wav", "captions": ["x"]}\n', "row 1: expected captions by language, got list"),
         ("t.txt", "hello", r"expected a \.csv, \.jsonl or \.parquet table, got '\.txt'"),
     ],
@@ -89,6 +93,24 @@ def test_bad_tables_are_explained(folder, name, content, message):
     (folder / name).write_text(content)
     with pytest.raises(ValueError, match=message):
         Table(name).build()
+
+
+def test_a_table_in_another_encoding_is_named(folder):
+    (folder / "t.csv").write_bytes("audio,caption\na.wav,T\u00f6ne\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"t\.csv is not a CSV table in UTF-8"):
+        Table("t.csv").build()
+
+
+def test_one_text_a_language_is_one_text(folder):
+    (folder / "t.jsonl").write_text('{"audio": "a.wav", "captions": {"eng_Latn": "a dog", "deu_Latn": ["Hund"]}}')
+    assert Table("t.jsonl").build()[0].captions == {"eng_Latn": ("a dog",), "deu_Latn": ("Hund",)}
+
+
+def test_brackets_in_the_name_of_the_data_folder(tmp_path, monkeypatch):
+    (tmp_path / "we[ir]d").mkdir()
+    monkeypatch.setenv("LAPIS_DATA", str(tmp_path / "we[ir]d"))
+    write_tar(tmp_path / "we[ir]d" / "a-000.tar", tones(1))
+    assert len(Tars("a-*.tar").build()) == len(Tars(str(tmp_path / "we[[]ir]d" / "a-*.tar")).build()) == 1
 
 
 def test_a_missing_table_is_named(folder):
@@ -123,12 +145,13 @@ def test_hugging_face_folder(folder):
         "label": ["a", "b", "c"],
     }
     table = datasets.Dataset.from_dict(rows).cast_column("sound", datasets.Audio(SAMPLE_RATE))
-    datasets.DatasetDict({"train": table}).save_to_disk(str(folder / "corpus"))
+    datasets.DatasetDict({"train": table, "other": table}).save_to_disk(str(folder / "corpus"))
     samples = HuggingFaceFolder("corpus", audio="sound", split="train").build()
     assert [sample.captions["eng_Latn"] for sample in samples] == [("one",), ("two",), ("three",)]
     assert [sample.label for sample in samples] == ["a", "b", "c"]
     assert _durations(samples) == [0.2, 0.3, 0.4]
-    with pytest.raises(ValueError, match=r"expected a split among \['train'\], got 'test'"):
+    assert str(samples[0].audio) != str(HuggingFaceFolder("corpus", audio="sound", split="other").build()[0].audio)
+    with pytest.raises(ValueError, match=r"expected a split among \['other', 'train'\], got 'test'"):
         HuggingFaceFolder("corpus", audio="sound", split="test").build()
     with pytest.raises(ValueError, match="no column 'audio'"):
         HuggingFaceFolder("corpus", split="train").build()

@@ -63,6 +63,15 @@ def test_a_clip_gets_in_a_batch_what_it_gets_alone_from_the_shortest_to_two_minu
         assert (front_end(Ragged.pack([clip])).rows - together).abs().max() <= 1e-5
 
 
+def test_frames_are_float32_under_autocast():
+    clips = Ragged.pack([torch.from_numpy(sound(1.0, seed=1))])
+    front_end = LogMel(spectrogram.SLAP)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(front_end(clips).rows, front_end.float()(clips).rows)
+        rounded = front_end(clips).rows
+    assert rounded.dtype == torch.float32 and torch.equal(rounded, front_end(clips).rows)
+
+
 def test_silence_has_the_value_the_config_says():
     for config in FRONT_ENDS.values():
         answer = LogMel(config)(Ragged.pack([torch.zeros(4000)])).rows

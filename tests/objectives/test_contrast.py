@@ -58,6 +58,13 @@ def test_sigmoid_is_the_double_sum():
     torch.testing.assert_close(sigmoid_contrast(audio, text, positive, scale=scale, bias=bias), total / 5)
 
 
+def test_logits_are_float32_under_autocast():
+    audio, text, positive = _unit(6), _unit(6, seed=1), torch.eye(6, dtype=torch.bool)
+    exact = softmax_contrast(audio, text, positive, scale=torch.tensor(100.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(softmax_contrast(audio, text, positive, scale=torch.tensor(100.0)), exact)
+
+
 def test_equal_captions_share_their_target():
     """Two clips with one caption: the best answer is a tie between them, where the pair rule would punish it."""
     audio = _unit(1).expand(2, -1)

@@ -61,6 +61,14 @@ def test_terms_and_weights_must_have_the_same_names():
         weighted(losses, {"contrast": 1.0})
 
 
+def test_two_objectives_need_two_names(batch):
+    model = tiny.model()
+    kind = OBJECTIVES[0]
+    learner = Learner(model, [kind.Config().build(model), kind.Config().build(model)], {"contrast": 1.0})
+    with pytest.raises(ValueError, match="two objectives name a term 'contrast'"):
+        learner(batch)
+
+
 def test_towers_run_once_and_only_when_asked_for(batch):
     model = tiny.model()
     calls = []

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tones import SAMPLE_RATE, ToneEmbedder, tone, write_sound, write_tone
 
+from lapis.files import locked
 from lapis.search import index as index_module
 from lapis.search.index import METADATA_NAME, TABLE_NAME, Index
 
@@ -233,6 +234,7 @@ def test_killed_in_the_middle_and_run_again(tmp_path, sounds):
     folder = tmp_path / "index"
     script = f"""
 from tones import ToneEmbedder
+from lapis.files import locked
 from lapis.search.index import Index
 index = Index.create_or_open({str(folder)!r}, embedder_identity="tones", width=5, window_seconds=2.0)
 index.update({str(sounds)!r}, embedder=ToneEmbedder(pause_seconds=0.1), batch_seconds=3.0, commit_windows=4,
@@ -391,3 +393,16 @@ def test_an_update_leaves_few_files_behind(index, sounds):
     index.update(sounds, embedder=ToneEmbedder(), batch_seconds=1.0, commit_windows=1)
     assert index.num_windows == 33
     assert index.table.stats()["fragment_stats"]["num_fragments"] == 1
+
+
+def test_two_updates_at_once_are_refused(index: Index, sounds: Path):
+    with locked(index.folder / "lock"), pytest.raises(ValueError, match="is in use by another process"):
+        index.update(sounds, embedder=ToneEmbedder())
+    assert index.update(sounds, embedder=ToneEmbedder()).added == 3
+
+
+def test_an_update_sees_what_another_process_wrote_since_it_opened_the_table(index: Index, sounds: Path):
+    other = Index.open(index.folder)
+    index.update(sounds, embedder=ToneEmbedder())
+    report = other.update(sounds, embedder=ToneEmbedder())
+    assert (report.added, report.unchanged, other.num_windows) == (0, 3, index.num_windows)

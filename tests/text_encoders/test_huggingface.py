@@ -56,6 +56,12 @@ def test_trainable_or_frozen(folder, trainable):
     assert {parameter.requires_grad for parameter in encoder.parameters()} == {trainable}
 
 
+def test_a_frozen_encoder_drops_nothing_out_while_training(folder):
+    encoder = HuggingFace.Config(folder, trainable=False, pooling="attention").build().train()
+    assert encoder.training and encoder.pooling.training and not encoder.encoder.training
+    assert HuggingFace.Config(folder).build().train().encoder.training
+
+
 def test_fresh_weights_are_others(folder):
     with torch.no_grad():
         trained = HuggingFace.Config(folder).build().eval()(TEXTS)

@@ -51,6 +51,29 @@ def test_a_width_that_is_not_the_models_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("LAPIS_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match="gives vectors of width 512, the recipe says 256"):
         Sentence.Config(MULTILINGUAL_USE, width=256).build()(["rain"])
+    _build()(["rain"])  # now it is in the cache
+    with pytest.raises(ValueError, match="gives vectors of width 512, the recipe says 256"):
+        Sentence.Config(MULTILINGUAL_USE, width=256).build()(["rain"])
+
+
+def test_a_damaged_cache_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("LAPIS_CACHE", str(tmp_path))
+    (cache_folder("sentences") / "vectors.sqlite").write_bytes(b"not a data base" * 100)
+    with pytest.raises(ValueError, match=r"vectors\.sqlite is damaged .*: remove it"):
+        _build()(["rain"])
+
+
+def test_loading_draws_no_random_numbers_of_the_run(monkeypatch, tmp_path):
+    monkeypatch.setenv("LAPIS_CACHE", str(tmp_path))
+
+    def load(name):
+        torch.rand(3)
+        return lambda texts: np.ones((len(texts), 4), np.float32)
+
+    monkeypatch.setattr(sentence, "_load", load)
+    before = torch.get_rng_state()
+    Sentence.Config("another", width=4).build()(["rain"])
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_no_texts():

@@ -47,8 +47,8 @@ def whole(tmp_path_factory):
     return _losses(folder)
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
-def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path, workers):
+@pytest.mark.parametrize(("workers", "workers_after"), [(0, 0), (1, 1), (3, 3), (3, 0), (0, 1)])
+def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path, workers, workers_after):
     process = _start(tmp_path, workers=workers)
     deadline = time.monotonic() + 100
     while len(_losses(tmp_path)) < 6:
@@ -59,5 +59,25 @@ def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path, workers):
     process.stderr.close()
     killed_after = len(_losses(tmp_path))
     assert 6 <= killed_after < 14
-    _finish(_start(tmp_path, workers=workers, resume=True))
+    _finish(_start(tmp_path, workers=workers_after, resume=True))
     assert _losses(tmp_path) == whole
+
+
+def test_control_c_to_all_processes_of_a_terminal_saves_and_goes_on_exactly(whole, tmp_path):
+    """The workers get the signal too; none of them may break off within a file."""
+    process = _start(tmp_path, workers=2)
+    deadline = time.monotonic() + 100
+    while len(_losses(tmp_path)) < 6:
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _finish(process)
+    assert len(_losses(tmp_path)) < 14
+    _finish(_start(tmp_path, workers=2, resume=True))
+    assert _losses(tmp_path) == whole
+
+
+def test_several_processes_are_refused(tmp_path):
+    command = [sys.executable, "-m", "lapis.cli", "train", "pocket", "--out", str(tmp_path)]
+    answer = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"WORLD_SIZE": "2"}, check=False)
+    assert answer.returncode == 2 and "training runs in one process" in answer.stderr

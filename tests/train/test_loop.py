@@ -43,7 +43,7 @@ def _train(learner, folder: Path, batch, *, recipe="one", steps=6, on_batch=lamb
     return train(
         learner,
         batches=batches,
-        optimiser=AdamW(),
+        optimizer_config=AdamW(),
         schedule=Constant(3e-3),
         training=Training(steps=steps, **{"validate_every": 4, "save_every": 2} | training),
         checkpoints=Checkpoints(folder, recipe={"name": recipe}),

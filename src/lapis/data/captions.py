@@ -1,6 +1,7 @@
 """Which words a clip is given: captions cleaned with counted reasons, and one chosen by language for each draw."""
 
 import random
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -34,7 +35,8 @@ class Captions:
                 continue
             good = []
             for text in texts:
-                words = " ".join(text.split())
+                # One form of accented letters, so that equal captions are equal.
+                words = unicodedata.normalize("NFC", " ".join(text.split()))
                 if not words:
                     reject("empty caption")
                 elif len(words) > self.max_characters:

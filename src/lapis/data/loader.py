@@ -1,10 +1,10 @@
 """From plans to batches: worker processes read the sound, and the order is that of the plans whatever their number."""
 
 import random
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -38,22 +38,29 @@ class Loader:
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
-        return iter(
-            DataLoader(
-                self._reader,
-                sampler=plans,  # type: ignore[arg-type]  (any iterable of what the data set takes)
-                batch_size=None,
-                collate_fn=_unchanged,  # type: ignore[arg-type]  (torch's alias is not generic)
-                num_workers=self._reading.workers,
-                prefetch_factor=2 if self._reading.workers else None,
-                # Its own, since starting workers draws from it, and a resumed run must not draw more than the first.
-                generator=torch.Generator(),
-            )
-        )
+        for read in DataLoader(
+            self._reader,
+            sampler=plans,  # type: ignore[arg-type]  (any iterable of what the data set takes)
+            batch_size=None,
+            collate_fn=_unchanged,  # type: ignore[arg-type]  (torch's alias is not generic)
+            num_workers=self._reading.workers,
+            prefetch_factor=2 if self._reading.workers else None,
+            # Its own, since starting workers draws from it, and a resumed run must not draw more than the first.
+            generator=torch.Generator(),
+            worker_init_fn=_leave_interrupts_to_the_parent,
+        ):
+            if isinstance(read, ValueError):
+                raise read
+            yield read
 
 
-def _unchanged(batch: Batch) -> Batch:
-    return batch
+def _unchanged(read: Batch | ValueError) -> Batch | ValueError:
+    return read
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; a worker that broke off within a file would cut its sound."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Reader(Dataset):
@@ -64,41 +71,40 @@ class Reader(Dataset):
         self._free_bytes = keep_bytes
         self._kept: dict[str, Waveform] = {}
 
-    def __getitem__(self, planned: Plan) -> Batch:
+    def __getitem__(self, planned: Plan) -> Batch | ValueError:
         """The sound and words of a plan. Draws that cannot be read are named in the batch, with the reason.
 
-        Raises:
-            ValueError: none of them can be read.
+        Where none can be read the answer is an error, to be raised by the process that asked: one that is raised here
+        would reach the user with the worker's stack trace in its message.
         """
         waveforms, captions, draws, dropped = [], [], [], []
         for draw in planned.draws:
             try:
-                waveform = self._crop(self._read(draw), number=draw.number)
-            except ValueError as error:
+                waveform = self._read(draw)
+            except (ValueError, OSError) as error:
                 dropped.append(Dropped(str(draw.sample.audio), str(error)))
                 continue
             waveforms.append(torch.from_numpy(waveform))
             captions.append(self.mixture.choose_caption(draw))
             draws.append(draw)
         if not draws:
-            raise ValueError(f"no clip of a batch could be read; the first: {dropped[0].name}: {dropped[0].reason}")
+            return ValueError(f"no clip of a batch could be read; the first: {dropped[0].name}: {dropped[0].reason}")
         return Batch(Ragged.pack(waveforms), tuple(captions), tuple(draws), planned.position, tuple(dropped))
 
     def _read(self, draw: Draw) -> Waveform:
-        name = f"{draw.sample.audio}"
-        kept = self._kept.get(name)
-        if kept is not None:
-            return kept
-        waveform = audio.read(draw.sample.audio.open(), sample_rate=self.sample_rate)
+        """The clip, or a window of it where it is longer than the budget allows; kept for later if there is room."""
+        name = str(draw.sample.audio)
+        if name in self._kept:
+            return self._kept[name]
+        place = draw.sample.audio.open()
+        longest = self.budget.clip_seconds
+        seconds = audio.info(place).seconds if draw.sample.seconds is None else draw.sample.seconds
+        if seconds > longest:
+            # A pure function of the seed and the draw's number, so that a resumed run cuts as the first one did.
+            start = random.Random(f"crop/{self.mixture.seed}/{draw.number}").uniform(0, seconds - longest)
+            return audio.read(place, sample_rate=self.sample_rate, start_seconds=start, seconds=longest)
+        waveform = audio.read(place, sample_rate=self.sample_rate, seconds=longest)
         if waveform.nbytes <= self._free_bytes:
             self._free_bytes -= waveform.nbytes
             self._kept[name] = waveform
         return waveform
-
-    def _crop(self, waveform: Waveform, *, number: int) -> Waveform:
-        """A random window where the clip is longer than the budget allows: a pure function of the seed and `number`."""
-        longest = round(self.budget.clip_seconds * self.sample_rate)
-        if len(waveform) <= longest:
-            return waveform
-        begin = random.Random(f"crop/{self.mixture.seed}/{number}").randint(0, len(waveform) - longest)
-        return np.ascontiguousarray(waveform[begin : begin + longest])

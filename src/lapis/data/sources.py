@@ -7,17 +7,16 @@ whose `build()` opens it.
 import csv
 import glob
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from lapis import audio
 from lapis.data.sample import Location, Sample
 from lapis.data.shards import records
 from lapis.files import data_path
-
-SOUND_SUFFIXES = ("opus", "ogg", "flac", "wav", "mp3", "m4a", "mp4", "webm")
-
 
 Source = Sequence[Sample]
 """Samples by number; a list is one, and so is anything that makes them when asked."""
@@ -46,7 +45,8 @@ class Tars:
         Raises:
             ValueError: no shard matches, or a sample has no sound or no readable JSON.
         """
-        paths = sorted(glob.glob(str(data_path(self.pattern))))  # noqa: PTH207  (the pattern may hold folders)
+        root = glob.escape(str(data_path("."))) if not Path(self.pattern).is_absolute() else ""
+        paths = sorted(glob.glob(str(Path(root, self.pattern))))  # noqa: PTH207  (the pattern may hold folders)
         if not paths:
             raise ValueError(f"no tar matches {data_path(self.pattern)}")
         samples = [sample for path in paths for sample in _samples_of_tar(Path(path))]
@@ -56,7 +56,8 @@ class Tars:
 def _samples_of_tar(path: Path) -> Iterator[Sample]:
     with path.open("rb") as file:
         for record in records(path):
-            sound = next((record.members[suffix] for suffix in SOUND_SUFFIXES if suffix in record.members), None)
+            sounds = [member for suffix, member in record.members.items() if audio.is_audio_path(f"x.{suffix}")]
+            sound = sounds[0] if sounds else None
             words = record.members.get("json")
             if sound is None or words is None or words.size is None:
                 raise ValueError(f"{path}:{record.key} needs a sound and a .json, it has {sorted(record.members)}")
@@ -97,8 +98,7 @@ class Table:
             raise ValueError(f"{where}: no column {self.caption!r} or 'captions'; the columns are {sorted(row)}")
         values = dict(row)
         if "captions" not in values:
-            texts = values[self.caption]
-            values["captions"] = {self.language: texts if isinstance(texts, list) else [texts]}
+            values["captions"] = {self.language: values[self.caption]}
         audio = Location(path.parent / str(row[self.audio]))
         return _sample(values, key=str(row.get("key") or row[self.audio]), audio=audio, where=where)
 
@@ -108,17 +108,32 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path}: expected a table, there is no such file")
     match path.suffix.lower():
         case ".csv":
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                return [dict(row) for row in csv.DictReader(file)]
+            return _csv_rows(path)
         case ".jsonl":
             lines = path.read_bytes().splitlines()
             return [_json(line, name=f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
         case ".parquet":
-            from pyarrow import parquet
-
+            try:
+                from pyarrow import parquet
+            except ImportError as error:
+                raise ValueError("Parquet needs an extra: pip install 'lapis-audio[train]'") from error
             return parquet.read_table(path).to_pylist()
         case other:
             raise ValueError(f"{path}: expected a .csv, .jsonl or .parquet table, got {other!r}")
+
+
+def _csv_rows(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(csv.DictReader(file), start=1):
+                if None in row or None in row.values():
+                    what = "more" if None in row else "fewer"
+                    raise ValueError(f"{path}, row {number} has {what} fields than the header: quote commas in texts")
+                rows.append(dict(row))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a CSV table in UTF-8: {error}") from error
+    return rows
 
 
 @dataclass(frozen=True)
@@ -157,9 +172,8 @@ class HuggingFaceFolder:
         samples = []
         for number, row in enumerate(table.remove_columns([self.audio])):
             assert isinstance(row, dict)
-            texts = row[self.caption]
-            values = row | {"captions": {self.language: texts if isinstance(texts, list) else [texts]}}
-            audio = TableCell(sounds, number, self.audio, str(path))
+            values = row | {"captions": {self.language: row[self.caption]}}
+            audio = TableCell(sounds, number, self.audio, f"{path}:{self.split}" if self.split else str(path))
             samples.append(_sample(values, key=str(number), audio=audio, where=f"{path}, row {number}"))
         return samples
 
@@ -179,7 +193,7 @@ class TableCell:
         return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])
 
     def __str__(self) -> str:
-        return f"{self.name}, row {self.row}"
+        return f"{self.name}, row {self.row}, {self.column}"
 
 
 def _json(content: bytes, *, name: str) -> dict[str, Any]:
@@ -201,13 +215,20 @@ def _sample(values: Mapping[str, Any], *, key: str, audio: Any, where: str) -> S
         duration = None if seconds in (None, "") else float(seconds)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: expected seconds as a number, got {seconds!r}") from error
+    if duration is not None and not 0 < duration < math.inf:
+        raise ValueError(f"{where}: expected seconds as a number above zero, got {seconds!r}")
     return Sample(
         key=key,
         audio=audio,
-        captions={language: tuple(str(text or "") for text in texts) for language, texts in captions.items() if texts},
+        captions={language: _texts(texts) for language, texts in captions.items() if texts is not None},
         seconds=duration,
         **{
-            name: str(values[name]) if values.get(name) is not None else None
+            name: str(values[name]) if values.get(name) not in (None, "") else None
             for name in ("label", "domain", "language", "transcript", "speaker", "source", "licence", "split")
         },
     )
+
+
+def _texts(texts: Any) -> tuple[str, ...]:
+    """One text or several, as several."""
+    return tuple(str(text or "") for text in ([texts] if isinstance(texts, str) else texts))

@@ -122,6 +122,7 @@ class Retrieval:
             texts = tuple(
                 text for language in languages for text in sample.captions.get(language, ())[: self.max_captions]
             )
+        texts = tuple(text for text in texts if text.strip())
         if not texts:
             wanted = "transcript" if self.relevance == "transcript" else "caption"
             within = f" in {', '.join(self.languages)}" if self.languages else ""

@@ -13,7 +13,7 @@ class AttentionPooling(nn.Module):
 
     def __init__(self, width: int, *, heads: int, hidden: int) -> None:
         super().__init__()
-        self.probe = nn.Parameter(torch.randn(1, width) * width**-0.5)
+        self.probe = nn.Parameter(torch.randn(width) * width**-0.5)
         self.attention = Attention(width, heads=heads, bias=False)
         self.norm = RMSNorm(width, epsilon=1e-6, bias=False)
         self.feedforward = SwiGLU(width, hidden, bias=False)

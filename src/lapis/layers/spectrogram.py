@@ -144,7 +144,9 @@ class LogMel(nn.Module):
         wanted = torch.cat([torch.arange(first, first + count) for first, count in zip(first_frames, num_frames)])
         frames = flat.unfold(0, config.fft_samples, hop)[wanted.to(flat.device)] * self.window
         power = torch.view_as_real(torch.fft.rfft(frames)).square().sum(-1)
-        return self._compress(Ragged(power @ self.filters, tuple(num_frames)))
+        with torch.autocast(power.device.type, enabled=False):
+            energies = power @ self.filters
+        return self._compress(Ragged(energies, tuple(num_frames)))
 
     def _compress(self, energies: Ragged) -> Ragged:
         config = self.config

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor, nn
 
 from lapis import distributed
@@ -35,7 +35,7 @@ def softmax_contrast(
 
     A clip with several positives shares its target equally among them; with one each this is the published loss.
     """
-    logits = scale * audio @ text.T
+    logits = scale * _similarity(audio, text)
     target = positive.to(logits.dtype)
     of_audio = F.cross_entropy(logits, target / target.sum(1, keepdim=True))
     of_text = F.cross_entropy(logits.T, target.T / target.T.sum(1, keepdim=True))
@@ -54,9 +54,17 @@ def sigmoid_contrast(
 
     -(1/clips) sum_ij log sigmoid(z_ij (scale * audio_i . text_j + bias)), z_ij = 1 for positives and -1 else.
     """
-    logits = scale * audio @ text.T + bias
+    logits = scale * _similarity(audio, text) + bias
     sign = positive.to(logits.dtype) * 2 - 1
     return -F.logsigmoid(sign * logits).sum() / len(audio)
+
+
+def _similarity(
+    audio: Float[Tensor, "clips width"], text: Float[Tensor, "clips width"]
+) -> Float32[Tensor, "clips clips"]:
+    """All cosines, in float32 under autocast too: a scale of 100 would make bfloat16's third digit a whole unit."""
+    with torch.autocast(audio.device.type, enabled=False):
+        return audio.float() @ text.float().T
 
 
 def positives(batch: Batch, *, rule: Positives, device: torch.device) -> Bool[Tensor, "all_clips all_clips"]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -78,7 +79,10 @@ class Learner(nn.Module):
         encoded = Encoded(self.model, batch)
         losses: dict[str, Tensor] = {}
         for objective in self.objectives:
-            losses |= objective(self.model, batch, encoded)
+            found = objective(self.model, batch, encoded)
+            if repeated := found.keys() & losses.keys():
+                raise ValueError(f"two objectives name a term {sorted(repeated)[0]!r}: every term needs its own name")
+            losses |= found
         return Step(total=weighted(losses, self.weights), losses=losses)
 
     def after_step(self, *, step: int) -> None:
@@ -96,4 +100,4 @@ def weighted(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Floa
     """
     if losses.keys() != weights.keys():
         raise ValueError(f"the recipe weighs {sorted(weights)}, the objectives gave {sorted(losses)}")
-    return sum((weights[name] * loss for name, loss in losses.items()), start=next(iter(losses.values())) * 0)
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()

@@ -58,7 +58,7 @@ def pocket() -> Recipe:
         budget=Budget(clips=64, seconds=200.0, clip_seconds=5.0),
         # No worker: two cores have no room for one beside the training itself, and every clip is decoded only once.
         reading=Reading(workers=0, keep_bytes=2 << 30),
-        optimiser=AdamW(weight_decay=0.1),
+        optimizer=AdamW(weight_decay=0.1),
         schedule=Cosine(peak=1e-3, warmup_steps=50),
         training=Training(steps=1000, validate_every=200, save_every=200),
         threads=2,

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lapis import audio
-from lapis.files import atomic_write
+from lapis.files import atomic_write, locked
 from lapis.model import Embedder
 from lapis.shapes import Vectors, Waveform
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 METADATA_NAME = "index.json"
 TABLE_NAME = "windows"
+LOCK_NAME = "lock"
 DEFAULT_WINDOW_SECONDS = 10.0
 PATHS_A_CONDITION = 500
 # A reader that opened a version keeps its files for so long after an update has compacted the table.
@@ -142,12 +143,7 @@ class Index:
             ValueError: as `open`; or the index has another width, window or hop than asked for, or these make no sense.
         """
         folder = Path(folder)
-        database = _connect(folder)
-        if rebuild:
-            (folder / METADATA_NAME).unlink(missing_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(_table_folder(folder))
-        if _exists(folder):
+        if _exists(folder) and not rebuild:
             index = cls.open(folder, embedder_identity=embedder_identity)
             wanted = {"width": width, "window_seconds": window_seconds, "hop_seconds": hop_seconds}
             for name, value in wanted.items():
@@ -163,7 +159,14 @@ class Index:
         metadata = Metadata(FORMAT, embedder_identity, width, float(window_seconds), float(hop_seconds), model)
         if width < 1 or not 0 < metadata.hop_seconds <= metadata.window_seconds < math.inf:
             raise ValueError(f"expected 0 < width and 0 < hop <= window, got {metadata}")
+        database = _connect(folder)
         with _explained(folder, doing="written"):
+            folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / LOCK_NAME), _explained(folder, doing="written"):
+            if rebuild:
+                (folder / METADATA_NAME).unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(_table_folder(folder))
             table = database.create_table(TABLE_NAME, schema=_schema(width))
             with atomic_write(folder / METADATA_NAME, binary=False) as file:
                 json.dump(asdict(metadata), file, indent=2)
@@ -202,12 +205,29 @@ class Index:
             progress: called with the number of files done and of those that had to be read.
 
         Raises:
-            ValueError: another model made the index, it is damaged, or the folder is not there.
+            ValueError: another model made the index, it is damaged, another process is writing it, or the folder is
+                not there.
         """
         self._check_embedder(embedder)
         root = Path(folder).resolve()
         if not root.is_dir():
             raise ValueError(f"expected a folder of sounds, and {folder} is not one")
+        with locked(self.folder / LOCK_NAME):
+            return self._update(
+                root, embedder=embedder, batch_seconds=batch_seconds, commit_windows=commit_windows, progress=progress
+            )
+
+    def _update(
+        self,
+        root: Path,
+        *,
+        embedder: Embedder,
+        batch_seconds: float,
+        commit_windows: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> IndexReport:
+        with _explained(self.folder, doing="read"):
+            self.table.checkout_latest()  # another process may have written since this one opened the table
         known = {path: stamp for path, stamp in self._stamps().items() if path.is_relative_to(root)}
         found = audio.find_audio(root)
         todo, failed = _to_read(found, known=known)

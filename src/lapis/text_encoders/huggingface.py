@@ -53,6 +53,12 @@ class HuggingFace(nn.Module):
             heads = self.encoder.config.num_attention_heads
             self.pooling = AttentionPooling(self.width, heads=heads, hidden=4 * self.width)
 
+    def train(self, mode: bool = True) -> "HuggingFace":
+        """As for any module; but an encoder that is not trained never drops anything out."""
+        super().train(mode)
+        self.encoder.train(mode and self.config.trainable)
+        return self
+
     @property
     def identity(self) -> str:
         """Names the architecture and what becomes of the tokens; the weights are the model's to name."""

@@ -3,11 +3,13 @@
 The encoder itself is loaded only when a text is asked for that the cache does not hold.
 """
 
+import contextlib
 import hashlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -54,7 +56,9 @@ class Sentence(nn.Module):
 
     @cached_property
     def _encode(self) -> Encode:
-        return _load(self.config.name)
+        # Building a network draws random numbers; a run must not depend on when, or whether, that happens.
+        with torch.random.fork_rng():
+            return _load(self.config.name)
 
     def forward(self, texts: Sequence[str]) -> Float[Tensor, "texts width"]:
         """One vector a text.
@@ -70,8 +74,20 @@ class Sentence(nn.Module):
 
     def _look_up(self, texts: list[str]) -> Vectors:
         """Vectors from the disk cache, computing and adding those it lacks."""
+        path = cache_folder("sentences") / "vectors.sqlite"
+        try:
+            vectors = self._look_up_in(path, texts)
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{path} is damaged ({error}): remove it, it will be made again") from error
+        if vectors.shape != (len(texts), self.width):
+            raise ValueError(
+                f"{self.config.name} gives vectors of width {vectors.shape[1]}, the recipe says {self.width}"
+            )
+        return vectors
+
+    def _look_up_in(self, path: Path, texts: list[str]) -> Vectors:
         keys = [hashlib.sha256(f"{self.config.name}\0{text}".encode()).digest() for text in texts]
-        with _connect() as database:
+        with contextlib.closing(_connect(path)) as database, database:
             found: dict[bytes, bytes] = {}
             for key in keys:
                 row = database.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone()
@@ -80,10 +96,6 @@ class Sentence(nn.Module):
             absent = [index for index, key in enumerate(keys) if key not in found]
             if absent:
                 computed = np.asarray(self._encode([texts[index] for index in absent]), dtype=np.float32)
-                if computed.shape != (len(absent), self.width):
-                    raise ValueError(
-                        f"{self.config.name} gives vectors of width {computed.shape[-1]}, the recipe says {self.width}"
-                    )
                 computed /= np.linalg.norm(computed, axis=1, keepdims=True).clip(min=1e-12)
                 added = [(keys[index], vector.tobytes()) for index, vector in zip(absent, computed, strict=True)]
                 database.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", added)
@@ -91,9 +103,9 @@ class Sentence(nn.Module):
         return np.stack([np.frombuffer(found[key], dtype=np.float32) for key in keys])
 
 
-def _connect() -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     """The cache's data base; several processes may use it at once."""
-    database = sqlite3.connect(cache_folder("sentences") / "vectors.sqlite", timeout=60)
+    database = sqlite3.connect(path, timeout=60)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID")
     return database

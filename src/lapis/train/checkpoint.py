@@ -27,8 +27,9 @@ class Progress:
 class Checkpoints:
     """The checkpoints of one run, in its folder."""
 
-    def __init__(self, folder: Path, *, recipe: dict[str, Any]) -> None:
-        self._folder, self._recipe = folder, recipe
+    def __init__(self, folder: Path, *, recipe: dict[str, Any], indifferent: tuple[str, ...] = ()) -> None:
+        """A run may go on with other values of the fields that are `indifferent`."""
+        self._folder, self._recipe, self._indifferent = folder, recipe, indifferent
 
     def paths(self) -> list[Path]:
         """Those on disk, oldest first."""
@@ -45,6 +46,7 @@ class Checkpoints:
                 "learner": learner.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "random": torch.get_rng_state(),
+                "random_cuda": torch.cuda.get_rng_state_all(),
             }
             with atomic_write(self._folder / f"checkpoint-{progress.step:08d}.pt") as file:
                 torch.save(state, file)
@@ -52,21 +54,40 @@ class Checkpoints:
                 path.unlink()
         distributed.barrier()
 
+    def check(self) -> None:
+        """Read the newest checkpoint, if there is one, and change nothing.
+
+        Raises:
+            ValueError: the file is damaged, of another format, or of a run with another recipe.
+        """
+        self._newest()
+
+    def _newest(self) -> dict[str, Any] | None:
+        paths = self.paths()
+        if not paths:
+            return None
+        state = _load(paths[-1])
+        different = _differences(state["recipe"], self._recipe)
+        if counted := sorted(path for path in different if path.split(".")[0] not in self._indifferent):
+            raise ValueError(f"{paths[-1]} belongs to a run with another recipe; it differs in {', '.join(counted)}")
+        return state
+
     def restore(self, *, learner: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
         """Put the newest checkpoint's state into the learner and the optimiser; a run without one begins at 0.
 
         Raises:
             ValueError: the file is damaged, of another format, or of a run with another recipe.
         """
-        paths = self.paths()
-        if not paths:
+        for leftover in self._folder.glob(".checkpoint-*.part"):  # of a save that was killed
+            leftover.unlink()
+        state = self._newest()
+        if state is None:
             return Progress()
-        state = _load(paths[-1])
-        if different := sorted(_differences(state["recipe"], self._recipe)):
-            raise ValueError(f"{paths[-1]} belongs to a run with another recipe; it differs in {', '.join(different)}")
         learner.load_state_dict(state["learner"])
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
+        if len(state["random_cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["random_cuda"])
         return Progress(state["step"], state["position"])
 
 

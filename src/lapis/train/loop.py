@@ -28,12 +28,16 @@ class Training:
     validate_every: int = 100
     save_every: int = 100
 
+    def __post_init__(self) -> None:
+        if min(self.steps, self.validate_every, self.save_every) < 1 or self.clip_norm <= 0:
+            raise ValueError(f"steps, validate_every, save_every and clip_norm must be above zero, got {self}")
+
 
 def train(
     learner: Learner,
     *,
     batches: Callable[[int], Iterator[Batch]],
-    optimiser: AdamW,
+    optimizer_config: AdamW,
     schedule: Schedule,
     training: Training,
     checkpoints: Checkpoints,
@@ -46,11 +50,11 @@ def train(
         ValueError: the total or the gradient of a batch is not finite.
     """
     device = next(learner.parameters()).device
-    optimizer = optimiser.build(learner)
+    optimizer = optimizer_config.build(learner)
+    learner.train()
     progress = checkpoints.restore(learner=learner, optimizer=optimizer)
-    report.begin(progress.step)
     stream = batches(progress.position)
-    with stop_on_signal() as stop:
+    with report.following(progress.step), stop_on_signal() as stop:
         while progress.step < training.steps and not stop.requested:
             began = time.perf_counter()
             batch = next(stream).to(device)
@@ -80,10 +84,10 @@ def train(
                 step_seconds=time.perf_counter() - began,
             )
             last = progress.step == training.steps
-            if last or progress.step % training.validate_every == 0:
-                report.validation(progress.step, scores=validate())
             if last or stop.requested or progress.step % training.save_every == 0:
                 checkpoints.save(progress, learner=learner, optimizer=optimizer)
+            if last or progress.step % training.validate_every == 0:
+                report.validation(progress.step, scores=validate())
     report.end(stopped=progress.step < training.steps)
     return progress
 

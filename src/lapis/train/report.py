@@ -6,7 +6,8 @@ will be taken again are removed, so that the file reads as if the run had never 
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,26 @@ class Report:
         self._speaks = distributed.rank() == 0
         self._dropped: Counter[str] = Counter()
 
-    def begin(self, step: int) -> None:
-        """Open the files; the run goes on from `step`."""
+    @contextmanager
+    def following(self, step: int) -> Iterator[None]:
+        """Files and bar are open while the block runs, and closed whatever ends it; the run goes on from `step`."""
         if not self._speaks:
+            yield
             return
-        from torch.utils.tensorboard import SummaryWriter
+        self._begin(step)
+        try:
+            yield
+        finally:
+            self._bar.stop()
+            self._lines.close()
+            self._board.close()
+
+    def _begin(self, step: int) -> None:
+        try:
+            import matplotlib  # noqa: F401  (needed at the end: better to miss it now)
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ValueError("the report of a run needs an extra: pip install 'lapis-audio[train]'") from error
 
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / "log.jsonl"
@@ -98,12 +114,9 @@ class Report:
         self._console.print(f"step {step}  " + "  ".join(f"{name} {score:.3f}" for name, score in scores.items()))
 
     def end(self, *, stopped: bool) -> None:
-        """Close the files, draw the picture, and say what was left out."""
+        """Draw the picture, and say what was left out."""
         if not self._speaks:
             return
-        self._bar.stop()
-        self._lines.close()
-        self._board.close()
         draw_curves(read_log(self._folder / "log.jsonl"), path=self._folder / "curves.png", title=self._name)
         if self._dropped:
             self._console.print(f"{sum(self._dropped.values())} draws could not be read, for example:")
