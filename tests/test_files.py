@@ -142,8 +142,9 @@ def test_sha256_of(tmp_path):
 
 
 def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path):
-    with files.locked(tmp_path / "new" / "lock"):
-        with pytest.raises(ValueError, match="is in use by another process"), files.locked(tmp_path / "new" / "lock"):
-            pass
-    with files.locked(tmp_path / "new" / "lock"):
+    lock = tmp_path / "new" / "lock"
+    refused = pytest.raises(ValueError, match="is in use by another process")
+    with files.locked(lock), refused, files.locked(lock):
+        pass
+    with files.locked(lock):
         pass

@@ -60,6 +60,6 @@ def pocket() -> Recipe:
         reading=Reading(workers=0, keep_bytes=2 << 30),
         optimizer=AdamW(weight_decay=0.1),
         schedule=Cosine(peak=1e-3, warmup_steps=50),
-        training=Training(steps=1000, validate_every=200, save_every=200),
+        training=Training(steps=800, validate_every=200, save_every=200),
         threads=2,
     )
