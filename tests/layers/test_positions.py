@@ -24,6 +24,13 @@ def test_rotation_keeps_lengths_and_zero_turns_nothing():
     torch.testing.assert_close(rotate(rows, angles)[0], rows[0])
 
 
+def test_angles_are_the_same_in_a_model_of_half_precision():
+    positions = torch.tensor([[700, 3], [1, 0]])
+    for module in (Rotary(head_width=16, axes=2), SinCos(axes=2, width=16)):
+        exact = module(positions)
+        assert exact.dtype == torch.float32 and torch.equal(module.bfloat16()(positions), exact)
+
+
 def test_tables_add_up_over_axes():
     learned = Learned(sizes=(5, 3), width=4)
     positions = torch.tensor([[4, 2], [0, 1]])

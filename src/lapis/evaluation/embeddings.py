@@ -5,7 +5,6 @@ A clip that cannot be read is reported beside the vectors, never dropped silentl
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -42,7 +41,6 @@ def embed_samples(
     *,
     samples: Sequence[Sample],
     batch_seconds: float = 60.0,
-    on_error: Literal["collect", "raise"] = "collect",
     progress: Callable[[int, int], None] | None = None,
 ) -> AudioEmbeddings:
     """Read and embed samples, at most about `batch_seconds` of sound in memory at once (a longer clip goes alone).
@@ -51,12 +49,10 @@ def embed_samples(
         embedder: the model to measure.
         samples: the clips.
         batch_seconds: a batch closes when it holds this much sound.
-        on_error: keep unreadable samples as failures of the result, or raise at the first.
         progress: called with the number of samples done and their total.
 
     Raises:
-        ValueError: a clip cannot be read and `on_error` is "raise"; or the embedder gave vectors of another shape.
-        OSError: as above, where the file itself cannot be opened.
+        ValueError: the embedder gave vectors of another shape.
     """
     batches: list[Vectors] = []
     waiting: list[Waveform] = []
@@ -74,8 +70,6 @@ def embed_samples(
         try:
             waveform = audio.read(sample.audio.open(), sample_rate=embedder.sample_rate)
         except (OSError, ValueError) as error:
-            if on_error == "raise":
-                raise
             failures.append(Failure(sample, str(error)))
         else:
             if waiting and sum(map(len, waiting)) + len(waveform) > batch_seconds * embedder.sample_rate:

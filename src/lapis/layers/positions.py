@@ -4,7 +4,7 @@ Positions are integers of shape (rows, axes): one axis for text, (column, band) 
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 
 
@@ -12,26 +12,20 @@ class Rotary(nn.Module):
     """Rotary positions over several axes (arXiv 2104.09864, equation 34; split by axis as in axial 2-D RoPE).
 
     The head's width is shared equally between the axes; within an axis, pair i turns by position * base^(-i / pairs).
-    Tables are float32 whatever the model's precision.
+    Angles are float32 whatever the model's precision.
     """
-
-    frequencies: Tensor
 
     def __init__(self, *, head_width: int, axes: int, base: float = 10_000.0) -> None:
         super().__init__()
         if head_width % (2 * axes):
             raise ValueError(f"head width {head_width} must be a multiple of {2 * axes} for {axes} rotary axes")
-        pairs = head_width // (2 * axes)
-        self.axes = axes
-        self.register_buffer(
-            "frequencies", base ** (-torch.arange(pairs, dtype=torch.float32) / pairs), persistent=False
-        )
+        self.axes, self.pairs, self.base = axes, head_width // (2 * axes), base
 
     def forward(self, positions: Int[Tensor, "rows axes"]) -> Float[Tensor, "rows half_head_width"]:
         """The angle of every pair of every row, in radians."""
         if positions.shape[1] != self.axes:
             raise ValueError(f"expected positions on {self.axes} axes, got {positions.shape[1]}")
-        return (positions[:, :, None].float() * self.frequencies).flatten(1)
+        return _angles(positions, pairs=self.pairs, base=self.base).flatten(1)
 
 
 def rotate(
@@ -67,18 +61,19 @@ class Learned(nn.Module):
 class SinCos(nn.Module):
     """Fixed sines and cosines, the width shared equally between the axes (arXiv 1706.03762, section 3.5)."""
 
-    frequencies: Tensor
-
     def __init__(self, *, axes: int, width: int, base: float = 10_000.0) -> None:
         super().__init__()
         if width % (2 * axes):
             raise ValueError(f"width {width} must be a multiple of {2 * axes} for {axes} sin-cos axes")
-        pairs = width // (2 * axes)
-        self.register_buffer(
-            "frequencies", base ** (-torch.arange(pairs, dtype=torch.float32) / pairs), persistent=False
-        )
+        self.pairs, self.base = width // (2 * axes), base
 
     def forward(self, positions: Int[Tensor, "rows axes"]) -> Float[Tensor, "rows width"]:
         """What to add to each row."""
-        angles = positions[:, :, None].float() * self.frequencies
+        angles = _angles(positions, pairs=self.pairs, base=self.base)
         return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+def _angles(positions: Int[Tensor, "rows axes"], *, pairs: int, base: float) -> Float32[Tensor, "rows axes pairs"]:
+    """position * base^(-i / pairs). Made anew each time: a table in the module would be rounded with its weights."""
+    exponents = torch.arange(pairs, dtype=torch.float32, device=positions.device) / pairs
+    return positions[:, :, None].float() * base**-exponents

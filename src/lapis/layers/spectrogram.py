@@ -4,13 +4,14 @@
 `torch.stft`. Each clip is padded by reflection at its own ends, so its frames do not depend on its neighbours.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from lapis.ragged import Ragged
@@ -104,31 +105,15 @@ class LogMel(nn.Module):
             """Frames of a clip: one a hop, the first centred on the first sample."""
             return max(num_samples, self.min_samples) // self.hop_samples + 1
 
-    window: Tensor
-    filters: Tensor
-
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        window = torch.hann_window(config.window_samples, periodic=True)
-        before = (config.fft_samples - config.window_samples) // 2
-        after = config.fft_samples - config.window_samples - before
-        filters = mel_filters(
-            num_mels=config.num_mels,
-            fft_samples=config.fft_samples,
-            sample_rate=config.sample_rate,
-            min_hertz=config.min_hertz,
-            max_hertz=config.max_hertz,
-            scale=config.scale,
-            equal_area=config.equal_area,
-        )
-        self.register_buffer("window", F.pad(window, (before, after)), persistent=False)
-        self.register_buffer("filters", filters, persistent=False)
 
     @torch.no_grad()
     def forward(self, waveforms: Ragged) -> Ragged:
         """Rows are samples in, frames of shape (frames, mels) out; float32 whatever the model's precision."""
         config = self.config
+        window, filters = constants(config, waveforms.rows.device)
         half, hop = config.fft_samples // 2, config.hop_samples
         padded, num_frames, first_frames, position = [], [], [], 0
         for clip in waveforms.split():
@@ -142,10 +127,10 @@ class LogMel(nn.Module):
             position += len(aligned)
         flat = F.pad(torch.cat(padded), (0, config.fft_samples))
         wanted = torch.cat([torch.arange(first, first + count) for first, count in zip(first_frames, num_frames)])
-        frames = flat.unfold(0, config.fft_samples, hop)[wanted.to(flat.device)] * self.window
+        frames = flat.unfold(0, config.fft_samples, hop)[wanted.to(flat.device)] * window
         power = torch.view_as_real(torch.fft.rfft(frames)).square().sum(-1)
         with torch.autocast(power.device.type, enabled=False):
-            energies = power @ self.filters
+            energies = power @ filters
         return self._compress(Ragged(energies, tuple(num_frames)))
 
     def _compress(self, energies: Ragged) -> Ragged:
@@ -160,21 +145,45 @@ class LogMel(nn.Module):
         return levels.map(lambda rows: (rows - config.mean) / config.deviation)
 
 
+@functools.lru_cache(maxsize=32)
+def constants(
+    config: LogMel.Config, device: torch.device
+) -> tuple[Float32[Tensor, "fft_samples"], Float32[Tensor, "bins mels"]]:
+    """The window, with zeros up to the FFT's length on both sides, and the mel filters.
+
+    Not buffers of the module, where `model.bfloat16()` would round them with the weights.
+    """
+    with torch.inference_mode(False):
+        before = (config.fft_samples - config.window_samples) // 2
+        after = config.fft_samples - config.window_samples - before
+        filters = mel_filters(
+            num_mels=config.num_mels,
+            fft_samples=config.fft_samples,
+            sample_rate=config.sample_rate,
+            min_hertz=config.min_hertz,
+            max_hertz=config.max_hertz,
+            scale=config.scale,
+            equal_area=config.equal_area,
+        )
+        window = F.pad(torch.hann_window(config.window_samples, periodic=True), (before, after))
+        return window.to(device), filters.to(device)
+
+
 @torch.no_grad()
 def log_mel_plain(waveform: Float[Tensor, "samples"], config: LogMel.Config) -> Float[Tensor, "frames mels"]:
     """One clip through `torch.stft`, as a user would write it: the twin that `LogMel` is held against."""
-    module = LogMel(config).to(waveform.device)
+    window, filters = constants(config, waveform.device)
     waveform = F.pad(waveform, (0, max(0, config.min_samples - len(waveform))))
     spectrum = torch.stft(
         waveform,
         n_fft=config.fft_samples,
         hop_length=config.hop_samples,
-        window=module.window,
+        window=window,
         center=True,
         pad_mode="reflect",
         return_complex=True,
     )
-    energies = spectrum.abs().square().T @ module.filters
+    energies = spectrum.abs().square().T @ filters
     if config.log == "natural":
         levels = torch.log(energies + config.floor)
     else:
