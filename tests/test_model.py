@@ -93,3 +93,12 @@ def test_the_tower_gets_a_bounded_amount_of_sound_at_once(monkeypatch):
     monkeypatch.setattr(model, "audio_tokens", lambda packed: given.append(len(packed.rows)) or original(packed))
     model.embed_audio(_clips(0.5, 11.0, 0.5, 1.0, 0.3))
     assert max(given) <= 2.0 * 16_000 and sum(given) == round(13.3 * 16_000)
+
+
+def test_identity_counts_tensors_of_one_number_too():
+    """A batch norm, as Dasheng has one, counts its batches in a tensor without axes."""
+    model = tiny.model()
+    model.audio_encoder.norm = torch.nn.BatchNorm1d(2)
+    before = model.identity
+    model.audio_encoder.norm.num_batches_tracked += 1
+    assert model.identity != before

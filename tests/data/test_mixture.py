@@ -108,3 +108,9 @@ def test_the_caption_of_a_draw_is_a_pure_function_of_its_number():
     chosen = [first.choose_caption(first[number]) for number in range(200)]
     assert chosen[::-1] == [second.choose_caption(second[number]) for number in reversed(range(200))]
     assert len(set(chosen)) == 8
+
+
+def test_equal_captions_are_equal_in_whatever_form_their_accents_are():
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    kept = Captions().clean(Sample("a", NOWHERE, {"fra_Latn": (composed, apart)}), reject=lambda reason: None)
+    assert kept == {"fra_Latn": (composed, composed)}

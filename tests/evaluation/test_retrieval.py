@@ -138,3 +138,15 @@ def test_senseless_protocols_are_refused():
         Retrieval(relevance="transcript", languages=("eng_Latn",))
     with pytest.raises(ValueError, match="at least 1, got 0"):
         Retrieval(max_captions=0)
+
+
+def test_empty_captions_are_left_out_and_counted(tmp_path):
+    samples = [
+        pitched(tmp_path, "x", hertz=500, captions={"eng_Latn": ("500 hertz", "", "  ")}),
+        pitched(tmp_path, "y", hertz=1000, captions={"eng_Latn": ("1000 hertz",)}),
+    ]
+    result = Retrieval().run(PitchEmbedder(), clips=samples)
+    assert result.text_to_audio.num_queries == 2 and "2 empty texts are left out" in result.protocol
+    bare = [*samples, pitched(tmp_path, "z", hertz=700, captions={"eng_Latn": (" ",)})]
+    with pytest.raises(ValueError, match="clip z has no caption"):
+        Retrieval().run(PitchEmbedder(), clips=bare)

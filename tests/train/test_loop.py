@@ -156,3 +156,19 @@ def test_lines_after_the_checkpoint_are_taken_back(batch, tmp_path):
     assert log.read_text().startswith(before)
     assert [line["step"] for line in lines if "losses" in line] == [1, 2, 3, 4, 5, 6]
     assert all(line["losses"]["contrast"] != 9.0 for line in lines if "losses" in line)
+
+
+def test_the_model_is_in_training_mode_from_the_first_step_and_after_validations(batch, tmp_path):
+    """A tower that comes in evaluation mode (as `from_pretrained` gives it) must not train without its dropout."""
+    learner, modes = _learner(), []
+    learner.model.audio_encoder.eval()
+    _train(learner, tmp_path / "run", batch, on_batch=lambda n: modes.append(learner.model.audio_encoder.training))
+    assert modes == [True] * 6
+
+
+def test_what_a_killed_save_left_behind_is_removed(batch, tmp_path):
+    (tmp_path / "run").mkdir()
+    leftover = tmp_path / "run" / ".checkpoint-00000002.pt.abc.part"
+    leftover.write_bytes(b"half")
+    _train(_learner(), tmp_path / "run", batch, steps=1)
+    assert not leftover.exists()

@@ -114,20 +114,20 @@ class Retrieval:
             relevant[[row_of[text] for text in texts], clip] = True
         return _Texts(distinct, relevant)
 
-    def _texts_of(self, sample: Sample) -> tuple[str, ...]:
+    def _written(self, sample: Sample) -> tuple[str, ...]:
+        """The texts the protocol asks of a clip, empty ones among them."""
         if self.relevance == "transcript":
-            texts = (sample.transcript,) if sample.transcript else ()
-        else:
-            languages = sample.captions if self.languages is None else self.languages
-            texts = tuple(
-                text for language in languages for text in sample.captions.get(language, ())[: self.max_captions]
-            )
-        texts = tuple(text for text in texts if text.strip())
-        if not texts:
+            return (sample.transcript,) if sample.transcript else ()
+        languages = sample.captions if self.languages is None else self.languages
+        return tuple(text for language in languages for text in sample.captions.get(language, ())[: self.max_captions])
+
+    def _texts_of(self, sample: Sample) -> tuple[str, ...]:
+        filled = tuple(text for text in self._written(sample) if text.strip())
+        if not filled:
             wanted = "transcript" if self.relevance == "transcript" else "caption"
             within = f" in {', '.join(self.languages)}" if self.languages else ""
             raise ValueError(f"clip {sample.key} has no {wanted}{within}")
-        return texts
+        return filled
 
     def _sentence(self, *, num_texts: int, embeddings: AudioEmbeddings) -> str:
         kind = {
@@ -138,6 +138,8 @@ class Retrieval:
         languages = f" in {', '.join(self.languages)}" if self.languages else ""
         most = f", at most {self.max_captions} a clip and language" if self.max_captions else ""
         lost = f"; {len(embeddings.failures)} unreadable clips are not counted" if embeddings.failures else ""
+        empty = sum(not text.strip() for sample in embeddings.samples for text in self._written(sample))
+        lost += f"; {empty} empty texts are left out" if empty else ""
         return (
             f"Retrieval between {len(embeddings.samples)} clips and {num_texts} {kind}{languages}{most}; "
             f"cosine similarity; a query is answered by the best-ranked of its relevant candidates; "
