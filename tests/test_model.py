@@ -69,11 +69,11 @@ def test_empty_text_is_refused():
 
 
 def test_texts_may_stay_where_they_are():
-    model = tiny.model(width=16, project_text=False)
+    model = tiny.model(width=16, text_projection=None)
     vectors = model.text_encoder(["rain"])
     np.testing.assert_allclose(model.embed_text(["rain"]), (vectors / vectors.norm()).detach().numpy(), atol=1e-6)
     with pytest.raises(ValueError, match="texts of width 16 need a projection to width 8"):
-        tiny.model(project_text=False)
+        tiny.model(text_projection=None)
 
 
 def test_one_clip_or_one_text_must_stand_in_a_list(root):

@@ -4,6 +4,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -12,8 +13,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lapis.layers.projection import Linear, Perceptron
 from lapis.ragged import Ragged
 from lapis.shapes import Vectors, Waveforms
+
+BATCH_SECONDS = 120.0
+"""Of sound that `embed_audio` gives at once to a tower that takes any length; a longer clip goes alone."""
+
+Projection = Linear.Config | Perceptron.Config | None
+"""From a tower's vector to the common width; None where the tower's vector is there already."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +86,10 @@ class TextEncoder(Protocol):
         """Texts to vectors, before the projection."""
         ...
 
+    def save_assets(self, folder: Path) -> "TextEncoderConfig":
+        """Write what is not in the weights (a tokenizer) below `folder`; the config that finds it from there."""
+        ...
+
 
 @runtime_checkable
 class AudioEncoderConfig(Protocol):
@@ -91,6 +103,10 @@ class TextEncoderConfig(Protocol):
     """A frozen value that can build a text tower."""
 
     def build(self) -> TextEncoder: ...  # noqa: D102
+
+    def located_in(self, folder: Path) -> "TextEncoderConfig":
+        """The same, with the paths that `save_assets` made relative read as paths below `folder`."""
+        ...
 
 
 def _evaluating(method: Callable[Concatenate["JointModel", P], R]) -> Callable[Concatenate["JointModel", P], R]:
@@ -116,34 +132,37 @@ class JointModel(nn.Module):
     class Config:
         """The towers and the width they meet in.
 
-        `chunk_seconds`: `embed_audio` cuts a longer clip into equal pieces no longer than this and answers with the
-        mean of their vectors; the tower is given about so much sound at once, however much there is.
+        `text` is None for weights that hear only. `chunk_seconds`: `embed_audio` cuts a longer clip into equal pieces
+        no longer than this and answers with the mean of their vectors; None where the tower itself takes sound of any
+        length in bounded memory (Dasheng and M2D, whose chunks do not see each other).
         """
 
         audio: AudioEncoderConfig
-        text: TextEncoderConfig
+        text: TextEncoderConfig | None
         width: int = 768
-        chunk_seconds: float = 120.0
-        project_text: bool = True
-        """Whether the text vectors are projected too, or the sound is brought to where they are (M2D-CLAP)."""
+        chunk_seconds: float | None = 120.0
+        audio_projection: Projection = Linear.Config()
+        text_projection: Projection = Linear.Config()
 
         def build(self) -> "JointModel":
             """The module of this value."""
             return JointModel(self)
+
+        def build_empty(self) -> "JointModel":
+            """The same without memory for its weights, on the meta device, to be given them by `load_strictly`."""
+            with torch.device("meta"):
+                return JointModel(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.width = config.width
         self.audio_encoder = config.audio.build()
-        self.text_encoder = config.text.build()
+        self.text_encoder = config.text.build() if config.text else None
         self.sample_rate = self.audio_encoder.sample_rate
-        self.audio_projection = nn.Linear(self.audio_encoder.width, config.width, bias=False)
-        self.text_projection = (
-            nn.Linear(self.text_encoder.width, config.width, bias=False) if config.project_text else nn.Identity()
-        )
-        if not config.project_text and self.text_encoder.width != config.width:
-            raise ValueError(f"texts of width {self.text_encoder.width} need a projection to width {config.width}")
+        self.audio_projection = _projection(config.audio_projection, "sounds", self.audio_encoder.width, config.width)
+        if self.text_encoder is not None:
+            self.text_projection = _projection(config.text_projection, "texts", self.text_encoder.width, config.width)
 
     def audio_tokens(self, waveforms: Ragged) -> Ragged:
         """Dense features: rows are samples in, tokens out."""
@@ -154,7 +173,13 @@ class JointModel(nn.Module):
         return F.normalize(self.audio_projection(self.audio_encoder.pool(tokens)).float(), dim=-1)
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "texts width"]:
-        """Unit vectors of texts, with gradients."""
+        """Unit vectors of texts, with gradients.
+
+        Raises:
+            ValueError: these weights hear only.
+        """
+        if self.text_encoder is None:
+            raise ValueError("this model has no text tower: its weights turn sounds into vectors, not texts")
         return F.normalize(self.text_projection(self.text_encoder(texts)).float(), dim=-1)
 
     @property
@@ -164,7 +189,8 @@ class JointModel(nn.Module):
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return f"{self.text_encoder.identity}+{digest.hexdigest()[:16]}"
+        texts = self.text_encoder.identity if self.text_encoder else "no texts"
+        return f"{texts}+{digest.hexdigest()[:16]}"
 
     @_evaluating
     def embed_audio(self, waveforms: Waveforms) -> Vectors:
@@ -180,16 +206,30 @@ class JointModel(nn.Module):
                 raise ValueError(f"clip {number} must have samples, all of them finite numbers; it has {len(waveform)}")
         if not len(waveforms):
             return np.zeros((0, self.width), np.float32)
-        longest = round(self.config.chunk_seconds * self.sample_rate)
-        pieces = [np.array_split(waveform, -(-len(waveform) // longest)) for waveform in waveforms]
+        pieces = [self._pieces(waveform) for waveform in waveforms]
         clips = [torch.from_numpy(np.ascontiguousarray(piece)) for clip in pieces for piece in clip]
-        vectors = torch.cat([self._vectors(group) for group in _groups(clips, longest)])
-        of_clips = Ragged(vectors, tuple(len(clip) for clip in pieces)).mean()
+        # Clips of like length side by side: what takes them by equal length finds more to take at once.
+        order = sorted(range(len(clips)), key=lambda clip: len(clips[clip]))
+        at_once = round((self.config.chunk_seconds or BATCH_SECONDS) * self.sample_rate)
+        groups = _groups([clips[clip] for clip in order], at_once)
+        vectors = torch.cat([self._vectors(group) for group in groups])
+        in_order = vectors[torch.tensor(order, device=vectors.device).argsort()]
+        of_clips = Ragged(in_order, tuple(len(clip) for clip in pieces)).mean()
         return F.normalize(of_clips, dim=-1).float().cpu().numpy()
 
+    def _pieces(self, waveform: np.ndarray) -> list[np.ndarray]:
+        if self.config.chunk_seconds is None:
+            return [waveform]
+        longest = round(self.config.chunk_seconds * self.sample_rate)
+        return np.array_split(waveform, -(-len(waveform) // longest))
+
     def _vectors(self, clips: list[Tensor]) -> Float[Tensor, "clips width"]:
-        packed = Ragged.pack(clips).to(self.audio_projection.weight.device)
-        return self.project_audio(self.audio_tokens(packed))
+        return self.project_audio(self.audio_tokens(Ragged.pack(clips).to(self.device)))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     @_evaluating
     def embed_text(self, texts: Sequence[str]) -> Vectors:
@@ -206,6 +246,14 @@ class JointModel(nn.Module):
         if not len(texts):
             return np.zeros((0, self.width), np.float32)
         return self.encode_text(texts).float().cpu().numpy()
+
+
+def _projection(config: Projection, what: str, width: int, to: int) -> nn.Module:
+    if config is not None:
+        return config.build(width, to=to)
+    if width != to:
+        raise ValueError(f"{what} of width {width} need a projection to width {to}")
+    return nn.Identity()
 
 
 def _groups(clips: Sequence[Tensor], most_samples: int) -> Iterator[list[Tensor]]:

@@ -4,7 +4,7 @@ Clips are never padded to each other. Where a kernel wants padding, the padding 
 that kernel. Layout and words follow `torch.nn.attention.varlen`, which calls `offsets` cumulative sequence lengths.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +56,51 @@ class Ragged:
         """The same items with their rows on another device."""
         return Ragged(self.rows.to(device, non_blocking=True), self.lengths)
 
+    def take(self, items: Sequence[int]) -> "Ragged":
+        """The items of these numbers, in this order."""
+        if list(items) == list(range(len(self))):
+            return self
+        split = self.split()
+        return Ragged.pack([split[item] for item in items])
+
+    def cut(self, most: int) -> "Ragged":
+        """The same rows as more items: each item in pieces of `most` rows and what is left. Copies nothing."""
+        pieces = []
+        for length in self.lengths:
+            whole, left = divmod(length, most)
+            pieces += [most] * whole + ([left] if left or not whole else [])
+        return Ragged(self.rows, tuple(pieces))
+
+    def first(self, lengths: Sequence[int]) -> "Ragged":
+        """Only the first so many rows of each item."""
+        if tuple(lengths) == self.lengths:
+            return self
+        return Ragged.pack([item[:length] for item, length in zip(self.split(), lengths, strict=True)])
+
+    def at_least(self, length: int) -> "Ragged":
+        """Every item shorter than `length` completed with zeros at its end."""
+        if min(self.lengths, default=length) >= length:
+            return self
+        return Ragged.pack([_completed(item, length) for item in self.split()])
+
+    def prepend(self, row: Tensor) -> "Ragged":
+        """The same row before the rows of every item."""
+        return Ragged(
+            torch.cat([part for item in self.split() for part in (row[None].to(item.dtype), item)]),
+            tuple(length + 1 for length in self.lengths),
+        )
+
+    def without_first(self) -> "Ragged":
+        """Every item without its first row: the inverse of `prepend`."""
+        return Ragged.pack([item[1:] for item in self.split()])
+
+    def groups(self, most_rows: int) -> Iterator["Ragged"]:
+        """The items in their order, in groups of at most so many rows (a longer item goes alone), as views."""
+        begin = 0
+        for lengths in _grouped(self.lengths, most_rows):
+            yield Ragged(self.rows[begin : begin + sum(lengths)], lengths)
+            begin += sum(lengths)
+
     @property
     def offsets(self) -> Int[Tensor, "items_plus_one"]:
         """Where each item begins, and where the last one ends; int32, on the device of the rows."""
@@ -81,7 +126,24 @@ class Ragged:
         """
         if 0 in self.lengths:
             raise ValueError(f"item {self.lengths.index(0)} has no rows, so it has no mean")
-        flat = self.rows.reshape(len(self.rows), -1)
+        # Summed in float32: a sum of hundreds of rows in half precision loses the later ones.
+        flat = self.rows.reshape(len(self.rows), -1).to(torch.promote_types(self.rows.dtype, torch.float32))
         lengths = torch.tensor(self.lengths, device=flat.device)
         means = torch.segment_reduce(flat, "mean", lengths=lengths, axis=0, unsafe=True)
-        return means.reshape(len(self), *self.rows.shape[1:])
+        return means.to(self.rows.dtype).reshape(len(self), *self.rows.shape[1:])
+
+
+def _completed(item: Tensor, length: int) -> Tensor:
+    missing = length - len(item)
+    return torch.cat([item, item.new_zeros(missing, *item.shape[1:])]) if missing > 0 else item
+
+
+def _grouped(lengths: Sequence[int], most_rows: int) -> Iterator[tuple[int, ...]]:
+    group: list[int] = []
+    for length in lengths:
+        if group and sum(group) + length > most_rows:
+            yield tuple(group)
+            group = []
+        group.append(length)
+    if group:
+        yield tuple(group)

@@ -26,7 +26,8 @@ class Patches(nn.Module):
 
     def forward(self, spectrogram: Ragged) -> Ragged:
         """Rows of shape (frames, mels) in, (patches, width) out."""
-        return self.cut(spectrogram).map(self.projection)
+        dtype = self.projection.weight.dtype  # spectrograms are float32 whatever the model's precision
+        return self.cut(spectrogram).map(lambda rows: self.projection(rows.to(dtype)))
 
     def cut(self, spectrogram: Ragged) -> Ragged:
         """The patches themselves, each flattened to (frames * mels), frame by frame."""

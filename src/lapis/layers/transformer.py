@@ -4,8 +4,10 @@ Dasheng, M2D and SLAP, the M2D predictor and the caption decoder are configurati
 added come before it (`positions.Learned`, `positions.SinCos`); rotations come in as angles.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -40,6 +42,19 @@ class Gelu(nn.Module):
     def forward(self, rows: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
         """Each row by itself."""
         return self.down(F.gelu(self.up(rows)))
+
+
+class Relu(nn.Module):
+    """Linear, ReLU, linear (arXiv 1706.03762, equation 2): SONAR's feed-forward."""
+
+    def __init__(self, width: int, hidden: int, *, bias: bool) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, rows: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
+        """Each row by itself."""
+        return self.down(F.relu(self.up(rows)))
 
 
 class SwiGLU(nn.Module):
@@ -114,7 +129,7 @@ class Transformer(nn.Module):
         hidden: int = 3072
         norm: type[LayerNorm] | type[RMSNorm] = LayerNorm
         norm_epsilon: float = 1e-6
-        feedforward: type[Gelu] | type[SwiGLU] = Gelu
+        feedforward: type[Gelu] | type[Relu] | type[SwiGLU] = Gelu
         bias: bool = True
         norm_heads: bool = False
         windows: tuple[int | None, ...] = (None,)
@@ -143,6 +158,32 @@ class Transformer(nn.Module):
         for block in self.blocks:
             rows = block(rows, angles=angles, memory=memory)
         return rows.map(self.norm)
+
+    def in_groups(self, rows: Ragged, *, most_rows: int = 2048) -> Ragged:
+        """As `forward`, without positions or memory, some items at a time where no gradient is wanted.
+
+        Items do not see each other, so the answer is the same; but memory stays bounded however many there are, what
+        one group needs fits into the processor's caches, and items of equal length stand side by side.
+        """
+        if torch.is_grad_enabled() and rows.rows.requires_grad:
+            return self(rows)
+        order = sorted(range(len(rows)), key=rows.lengths.__getitem__, reverse=True)
+        ordered = rows.take(order)
+        through = Ragged(torch.cat([self(group).rows for group in ordered.groups(most_rows)]), ordered.lengths)
+        places = sorted(range(len(order)), key=order.__getitem__)
+        return through.take(places)
+
+    def layers(
+        self,
+        rows: Ragged,
+        *,
+        angles: Float[Tensor, "rows half_head_width"] | None = None,
+        memory: Ragged | None = None,
+    ) -> Iterator[Ragged]:
+        """The rows after every block, the last of them normalised: what `forward` answers with."""
+        for number, block in enumerate(self.blocks, start=1):
+            rows = block(rows, angles=angles, memory=memory)
+            yield rows.map(self.norm) if number == len(self.blocks) else rows
 
 
 class Block(nn.Module):

@@ -39,7 +39,7 @@ def pocket() -> Recipe:
             ),
             text=Sentence.Config(MULTILINGUAL_USE, width=512),
             width=512,
-            project_text=False,
+            text_projection=None,
         ),
         objectives=(Softmax.Config(positives="caption"),),
         weights={"contrast": 1.0},

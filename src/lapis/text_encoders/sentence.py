@@ -35,6 +35,10 @@ class Sentence(nn.Module):
         name: str
         width: int
 
+        def located_in(self, folder: Path) -> "Sentence.Config":
+            """The same: the frozen model is named, not saved."""
+            return self
+
         def build(self) -> "Sentence":
             """The encoder; nothing is loaded yet."""
             return Sentence(self)
@@ -47,12 +51,16 @@ class Sentence(nn.Module):
         self.width = config.width
         self._memory: dict[str, np.ndarray] = {}
         # Follows the model from device to device; holds nothing.
-        self.register_buffer("place", torch.empty(0), persistent=False)
+        self.register_buffer("place", torch.empty(0, device="cpu"), persistent=False)
 
     @property
     def identity(self) -> str:
         """The name of the frozen model."""
         return self.config.name
+
+    def save_assets(self, folder: Path) -> "Sentence.Config":
+        """Nothing: the frozen model is named, not saved."""
+        return self.config
 
     @cached_property
     def _encode(self) -> Encode:

@@ -1,0 +1,153 @@
+"""Dasheng's audio tower (arXiv 2406.06992; GLAP, arXiv 2506.11350, section 2): 64 mel bands, one token every 40 ms.
+
+Long sound is cut into chunks of 252 tokens (10.08 s) that do not see each other, positions beginning anew in each, as
+the official code does. A chunk is an item of a `Ragged`, so that all chunks of all clips go through as one batch.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lapis.layers import renaming, spectrogram
+from lapis.layers.patches import Patches
+from lapis.layers.positions import Learned
+from lapis.layers.spectrogram import LogMel
+from lapis.layers.transformer import Transformer
+from lapis.ragged import Ragged
+
+
+class Dasheng(nn.Module):
+    """Waveforms to tokens of full height, 25 a second, and their mean as one vector a clip."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """Dasheng-base: 85,447,808 parameters with the batch norm's and the positions.
+
+        `pooling` tells two behaviours of the official code apart, for sound longer than 10.08 s. "published": the mean
+        over the tokens of all chunks, as when the paper's figures were made. "release-2026": the normalised
+        spectrogram is first filled with zeros to whole chunks, and the tokens of the filling count in the mean. Up to
+        1008 frames both are one.
+        """
+
+        front_end: LogMel.Config = spectrogram.DASHENG
+        patch_frames: int = 4
+        chunk_tokens: int = 252
+        width: int = 768
+        depth: int = 12
+        heads: int = 12
+        hidden: int = 3072
+        pooling: Literal["published", "release-2026"] = "published"
+
+        def build(self) -> "Dasheng":
+            """The module of this value, with fresh parameters."""
+            return Dasheng(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.sample_rate = config.front_end.sample_rate
+        self.width = config.width
+        mels = config.front_end.num_mels
+        self.log_mel = LogMel(config.front_end)
+        self.band_norm = BandNorm(mels, momentum=0.01)
+        self.patches = Patches(
+            frames=config.patch_frames, mels=mels, num_mels=mels, width=config.width, bias=True, silence=0.0
+        )
+        self.positions = Learned(sizes=(config.chunk_tokens, 1), width=config.width)
+        self.transformer = Transformer.Config(
+            width=config.width, depth=config.depth, heads=config.heads, hidden=config.hidden
+        ).build()
+
+    @property
+    def min_samples(self) -> int:
+        """Of one token, 30 ms; a shorter clip gets zeros at its end up to this."""
+        hops = self.config.patch_frames - 1
+        return max(hops * self.config.front_end.hop_samples, self.config.front_end.min_samples)
+
+    def num_tokens(self, num_samples: int) -> int:
+        """Tokens of a clip of so many samples, those of the filling counted in."""
+        return self._num_frames(num_samples) // self.config.patch_frames
+
+    def token_seconds(self, num_samples: int) -> Float[np.ndarray, "tokens 2"]:
+        """When each token of a clip begins and ends. Frames are centred on their time, so the first begins at 0."""
+        hop = self.config.patch_frames * self.config.front_end.hop_samples / self.sample_rate
+        begins = np.arange(self.num_tokens(num_samples)) * hop
+        return np.stack([begins, begins + hop], axis=1)
+
+    def forward(self, waveforms: Ragged) -> Ragged:
+        """Rows are samples in; tokens of shape (rows, width) out, `num_tokens` a clip."""
+        chunks, lengths = self._embedded(waveforms)
+        return Ragged(self.transformer.in_groups(chunks).rows, lengths)
+
+    def layers(self, waveforms: Ragged) -> list[Ragged]:
+        """The tokens after every layer; the last one's are normalised, and are what `forward` answers with."""
+        chunks, lengths = self._embedded(waveforms)
+        return [Ragged(layer.rows, lengths) for layer in self.transformer.layers(chunks)]
+
+    def pool(self, tokens: Ragged) -> Float[Tensor, "clips width"]:
+        """The mean token of each clip."""
+        return tokens.mean()
+
+    def _embedded(self, waveforms: Ragged) -> tuple[Ragged, tuple[int, ...]]:
+        """Chunks with their positions, and the tokens of each clip."""
+        waveforms = waveforms.at_least(self.min_samples)
+        spectrogram = self.log_mel(waveforms).map(self.band_norm)
+        wanted = [self._num_frames(length) for length in waveforms.lengths]
+        filled = [F.pad(clip, (0, 0, 0, length - len(clip))) for clip, length in zip(spectrogram.split(), wanted)]
+        patches = self.patches(Ragged.pack(filled))
+        chunks = patches.cut(self.config.chunk_tokens)
+        positions = self.patches.positions(chunks)
+        return chunks.map(lambda rows: rows + self.positions(positions)), patches.lengths
+
+    def _num_frames(self, num_samples: int) -> int:
+        """Frames that become tokens: whole patches, and with "release-2026" whole chunks where there are several."""
+        frames = self.config.front_end.num_frames(max(num_samples, self.min_samples))
+        chunk = self.config.chunk_tokens * self.config.patch_frames
+        if self.config.pooling == "release-2026" and frames > chunk:
+            return -(-frames // chunk) * chunk
+        return frames // self.config.patch_frames * self.config.patch_frames
+
+
+class BandNorm(nn.BatchNorm1d):
+    """Batch norm over the bands of a spectrogram, whose statistics stay float32 in a model of half precision.
+
+    Its means lie around -30 decibels: bfloat16 would move them by a tenth of a decibel.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BandNorm":
+        def keep_precision(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(keep_precision, recurse)
+
+
+def renamed(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Official Dasheng tensors under the names of this file.
+
+    The mel filters and the window of the front end are left out: they are computed here.
+    """
+    ours: dict[str, Tensor] = {}
+    for name, tensor in official.items():
+        if name.startswith("front_end."):
+            continue
+        if name in ("time_pos_embed", "freq_pos_embed"):
+            axis = 0 if name.startswith("time") else 1
+            ours[f"positions.tables.{axis}"] = tensor[0].flatten(1).T.contiguous()
+        elif name.startswith("init_bn.1."):
+            ours[f"band_norm.{name.removeprefix('init_bn.1.')}"] = tensor
+        elif name == "patch_embed.proj.weight":
+            ours["patches.projection.weight"] = renaming.patch_projection(tensor)
+        elif name == "patch_embed.proj.bias":
+            ours["patches.projection.bias"] = tensor
+        elif name.startswith("blocks."):
+            block = renaming.block_tensors(name, tensor)
+            ours |= {f"transformer.{part}": values for part, values in block.items()}
+        else:
+            ours[f"transformer.{name}"] = tensor
+    return ours
