@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from lapis import recipe as recipes
-from lapis.layers.transformer import RMSNorm, SwiGLU, Transformer
 from lapis.train.optim import Constant
+from lapis.values import to_values
 
 
 @pytest.fixture
@@ -15,13 +15,6 @@ def pocket():
 
 def test_a_recipe_survives_the_trip_through_json(pocket):
     assert recipes.loads(recipes.dumps(pocket)) == pocket
-
-
-def test_classes_travel_by_their_path():
-    config = Transformer.Config(norm=RMSNorm, feedforward=SwiGLU, windows=(4, None))
-    values = json.loads(json.dumps(recipes.to_values(config)))
-    assert values["norm"] == {"type": "lapis.layers.transformer:RMSNorm"}
-    assert recipes.from_values(values) == config
 
 
 @pytest.mark.parametrize(
@@ -48,7 +41,7 @@ def test_classes_travel_by_their_path():
 def test_a_field_is_replaced_and_nothing_else(pocket, setting, path, expected):
     changed = recipes.override(pocket, [setting])
     assert path(changed) == expected and type(path(changed)) is type(expected)
-    before, after = recipes.to_values(pocket), recipes.to_values(changed)
+    before, after = to_values(pocket), to_values(changed)
     name = setting.split("=")[0].split(".")[0]
     assert {key for key in before if before[key] != after[key]} == {name}
 
@@ -75,33 +68,14 @@ def test_what_does_not_fit_is_explained(pocket, setting, message):
         recipes.override(pocket, [setting])
 
 
-def test_a_recipe_older_than_a_field_gets_its_default():
-    values = recipes.to_values(Transformer.Config(norm_heads=True))
-    del values["causal"]
-    assert recipes.from_values(values) == Transformer.Config(norm_heads=True)
-
-
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(ValueError, match=r"no recipe 'pockett', did you mean 'pocket'\?"):
         recipes.find("pockett")
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"class": "os:system"}, "may name classes of lapis only"),
-        ({"class": "lapisx:Recipe"}, "may name classes of lapis only"),
-        ({"class": "lapis.recipe:Nothing"}, "has no 'lapis.recipe:Nothing'"),
-        ({"class": "lapis.recipe:find"}, "expected a class"),
-        ({"class": "lapis.data.batching:Budget", "clip": 3}, "has no field 'clip', did you mean 'clips'"),
-        ({"class": "lapis.train.optim:Cosine", "peak": 1.0}, "needs the field 'warmup_steps'"),
-        ({"class": "lapis.layers.transformer:Gelu", "width": 3}, "is not a part of a recipe"),
-        ({"class": "lapis.train.optim:Constant", "peak": 1.0, "warmup_steps": 1}, "expected a recipe, got Constant"),
-    ],
-)
-def test_foreign_json_is_refused(values, message):
-    with pytest.raises(ValueError, match=message):
-        recipes.loads(json.dumps(values))
+def test_foreign_json_is_refused():
+    with pytest.raises(ValueError, match="expected a recipe, got Constant"):
+        recipes.loads(json.dumps(to_values(Constant(peak=1.0, warmup_steps=1))))
 
 
 def test_recipes_are_values(pocket):

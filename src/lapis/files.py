@@ -33,7 +33,7 @@ def atomic_write(path: Path | str, *, binary: bool = True) -> Iterator[IO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_UMASK)
+        Path(temporary).chmod(NEW_FILE_MODE)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -47,7 +47,7 @@ def _umask() -> int:
     return mask
 
 
-_UMASK = _umask()  # once, while no other thread makes files
+NEW_FILE_MODE = 0o666 & ~_umask()  # once, while no other thread makes files
 
 
 @contextlib.contextmanager
@@ -78,25 +78,31 @@ def sha256_of(path: Path | str) -> str:
 
 
 def download(
-    address: str, *, sha256: str, folder: Path | None = None, progress: Callable[[int, int | None], None] | None = None
+    address: str,
+    *,
+    sha256: str | None,
+    folder: Path | None = None,
+    name: str | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> Path:
     """Fetch a file once into the cache and verify it; later calls return the verified copy.
 
     Args:
         address: http, https or file address.
-        sha256: what the file must hash to.
+        sha256: what the file must hash to; None where nobody has told it, and only its length can be verified.
         folder: where to keep it; the cache's `downloads` unless told.
+        name: what to call it; the address's own name after a mark of the checksum unless told.
         progress: called with the bytes fetched so far and the total, where the server says one.
 
     Raises:
-        ValueError: the scheme is another one, or what came has another checksum (it is then deleted).
+        ValueError: the scheme is another one, or what came is not whole or has another checksum (it is then deleted).
     """
     scheme = urlsplit(address).scheme
     if scheme not in ("http", "https", "file"):
         raise ValueError(f"cannot download {address!r}: expected an http, https or file address, got {scheme!r}")
-    name = Path(urlsplit(address).path).name
-    target = (folder or cache_folder("downloads")) / f"{sha256[:16]}-{name}"
-    if target.exists() and sha256_of(target) == sha256:
+    mark = sha256 or hashlib.sha256(address.encode()).hexdigest()
+    target = (folder or cache_folder("downloads")) / (name or f"{mark[:16]}-{Path(urlsplit(address).path).name}")
+    if target.exists() and sha256 in (None, sha256_of(target)):
         return target
     digest, fetched = hashlib.sha256(), 0
     with urllib.request.urlopen(address, timeout=60) as response, atomic_write(target) as file:
@@ -107,7 +113,9 @@ def download(
             fetched += len(block)
             if progress:
                 progress(fetched, int(length) if length else None)
-        if digest.hexdigest() != sha256:
+        if length and fetched != int(length):
+            raise ValueError(f"{address} broke off: {fetched:,} of {int(length):,} bytes came")
+        if sha256 not in (None, digest.hexdigest()):
             raise ValueError(f"{address} is not the expected file: sha256 {sha256} expected, {digest.hexdigest()} came")
     return target
 

@@ -4,18 +4,17 @@ Recipes are Python functions in `lapis.recipes`. From the command line a field i
 `--set model.width=256` fails for a field that does not exist (and names the nearest one) or a value of another type.
 """
 
-import difflib
 import importlib
 import json
 import os
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from lapis import distributed
+from lapis import distributed, saved
 from lapis.data.batching import Budget
 from lapis.data.loader import Loader, Reading
 from lapis.data.mixture import Mixture
@@ -29,8 +28,7 @@ from lapis.train.checkpoint import Checkpoints, Progress
 from lapis.train.loop import Training, train
 from lapis.train.optim import AdamW, Cosine, Schedule
 from lapis.train.report import Report
-
-PACKAGE = "lapis"
+from lapis.values import PACKAGE, from_values, nearest, to_values
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def find(name: str) -> Recipe:
         ValueError: there is no such recipe.
     """
     if name not in names():
-        raise ValueError(f"no recipe {name!r}{_nearest(name, names())}; the recipes are {', '.join(names())}")
+        raise ValueError(f"no recipe {name!r}{nearest(name, names())}; the recipes are {', '.join(names())}")
     return getattr(importlib.import_module(f"{PACKAGE}.recipes.{name}"), name)()
 
 
@@ -87,7 +85,6 @@ def run(recipe: Recipe, *, folder: Path, device: str = "cpu") -> Progress:
         ValueError: there are several processes, or `folder` holds a run of another recipe (which is left as it is).
     """
     import torch
-    from safetensors.torch import save
 
     if distributed.world_size() > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("training runs in one process: several would not average their gradients yet")
@@ -117,9 +114,7 @@ def run(recipe: Recipe, *, folder: Path, device: str = "cpu") -> Progress:
         validate=lambda: _validate(recipe.checks, model=model),
     )
     if progress.step == recipe.training.steps:
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        with atomic_write(folder / "model.safetensors") as file:
-            file.write(save(weights))
+        saved.save(model, folder, source=f"a run of the recipe {recipe.name}")
     return progress
 
 
@@ -161,7 +156,7 @@ def _set(owner: Any, path: list[str], text: str, *, done: list[str]) -> Any:
     if is_dataclass(owner) and not isinstance(owner, type):
         known = [field.name for field in fields(owner)]
         if name not in known:
-            raise ValueError(f"no field {where!r}{_nearest(name, known)}; the fields are {', '.join(known)}")
+            raise ValueError(f"no field {where!r}{nearest(name, known)}; the fields are {', '.join(known)}")
         old, kind = getattr(owner, name), get_type_hints(type(owner))[name]
     elif isinstance(owner, tuple):
         if not name.isdecimal() or int(name) >= len(owner):
@@ -169,7 +164,7 @@ def _set(owner: Any, path: list[str], text: str, *, done: list[str]) -> Any:
         old, kind = owner[int(name)], type(owner[int(name)])
     elif isinstance(owner, Mapping):
         if name not in owner:
-            raise ValueError(f"no entry {where!r}{_nearest(name, list(owner))}; the entries are {', '.join(owner)}")
+            raise ValueError(f"no entry {where!r}{nearest(name, list(owner))}; the entries are {', '.join(owner)}")
         old, kind = owner[name], type(owner[name])
     else:
         raise ValueError(f"{'.'.join(done)!r} is {owner!r}, which has no field {name!r}")
@@ -200,53 +195,6 @@ def _parsed(text: str, *, kind: Any, old: Any, where: str) -> Any:
             raise ValueError(f"{where}: {error.errors()[0]['msg'].lower()}, got {text!r}") from error
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
-
-
-def to_values(part: Any) -> Any:
-    """A recipe as plain values: a dataclass becomes a mapping with its dotted path under `class`."""
-    if is_dataclass(part) and not isinstance(part, type):
-        values = {field.name: to_values(getattr(part, field.name)) for field in fields(part)}
-        return {"class": _path_of(type(part)), **values}
-    if isinstance(part, type):
-        return {"type": _path_of(part)}
-    if isinstance(part, Mapping):
-        return {name: to_values(value) for name, value in part.items()}
-    if isinstance(part, tuple):
-        return [to_values(value) for value in part]
-    return part
-
-
-def from_values(values: Any) -> Any:
-    """The inverse of `to_values`. Only classes of this package are looked up.
-
-    Raises:
-        ValueError: a class is not one of this package's dataclasses or layers, or its fields are others.
-    """
-    if isinstance(values, list):
-        return tuple(from_values(value) for value in values)
-    if not isinstance(values, Mapping):
-        return values
-    if values.keys() == {"type"}:
-        return _class_at(values["type"])
-    parts = {name: from_values(value) for name, value in values.items() if name != "class"}
-    if "class" not in values:
-        return parts
-    kind = _class_at(values["class"])
-    if not is_dataclass(kind):
-        raise ValueError(f"{values['class']} is not a part of a recipe")
-    known = {field.name: field for field in fields(kind)}
-    if unknown := sorted(parts.keys() - known.keys()):
-        raise ValueError(f"{values['class']} has no field {unknown[0]!r}{_nearest(unknown[0], list(known))}")
-    # A recipe that is older than a field gets the field's default, which says how it was before.
-    required = {name for name, field in known.items() if field.default is MISSING and field.default_factory is MISSING}
-    if missing := sorted(required - parts.keys()):
-        raise ValueError(f"{values['class']} needs the field {missing[0]!r}")
-    return kind(**parts)
-
-
 def dumps(recipe: Recipe) -> str:
     """A recipe as JSON."""
     return json.dumps(to_values(recipe), indent=2)
@@ -262,20 +210,3 @@ def loads(text: str) -> Recipe:
     if not isinstance(recipe, Recipe):
         raise ValueError(f"expected a recipe, got {type(recipe).__name__}")
     return recipe
-
-
-def _path_of(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _class_at(path: str) -> type:
-    module, _, name = path.partition(":")
-    if module.split(".")[0] != PACKAGE:
-        raise ValueError(f"a recipe may name classes of {PACKAGE} only, got {path!r}")
-    try:
-        found = reduce(getattr, name.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"this version of {PACKAGE} has no {path!r}") from error
-    if not isinstance(found, type):
-        raise ValueError(f"expected a class, {path!r} is {type(found).__name__}")
-    return found
