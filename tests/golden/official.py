@@ -1,4 +1,4 @@
-"""Official checkpoints with name-seeded weights, under the official names, so that renaming and sums are both tested."""
+"""Official checkpoints with name-seeded weights, under the official names: tests renaming and sums at once."""
 
 from pathlib import Path
 

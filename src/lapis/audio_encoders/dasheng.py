@@ -20,6 +20,8 @@ from lapis.layers.spectrogram import LogMel
 from lapis.layers.transformer import Transformer
 from lapis.ragged import Ragged
 
+Pooling = Literal["published", "release-2026"]
+
 
 class Dasheng(nn.Module):
     """Waveforms to tokens of full height, 25 a second, and their mean as one vector a clip."""
@@ -41,7 +43,7 @@ class Dasheng(nn.Module):
         depth: int = 12
         heads: int = 12
         hidden: int = 3072
-        pooling: Literal["published", "release-2026"] = "published"
+        pooling: Pooling = "published"
 
         def build(self) -> "Dasheng":
             """The module of this value, with fresh parameters."""

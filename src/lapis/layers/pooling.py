@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lapis.layers.transformer import Attention, RMSNorm, SwiGLU, Transformer
+from lapis.layers.transformer import Attention, Block, RMSNorm, SwiGLU, Transformer
 from lapis.ragged import Ragged
 
 
@@ -44,6 +44,7 @@ class SemanticPooling(nn.Module):
     def forward(self, rows: Ragged) -> Float[Tensor, "items width"]:
         """One row an item."""
         block = self.transformer.blocks[0]
+        assert isinstance(block, Block)
         tokens = Ragged(self.token.expand(len(rows), -1), (1,) * len(rows))
         memory = rows.prepend(self.token).map(block.attention_norm)
         asked = tokens.rows + block.attention(tokens.map(block.attention_norm), memory).rows

@@ -97,8 +97,11 @@ class HuggingFace(nn.Module):
 
     @property
     def identity(self) -> str:
-        """Names the architecture and what becomes of the tokens; the weights are the model's to name."""
-        return f"{self.config.name}:{self.config.pooling}:{self.config.max_tokens}"
+        """Names the architecture and what becomes of the tokens; the weights are the model's to name.
+
+        Not where the tokenizer lies: a saved model is the same wherever its folder is.
+        """
+        return f"{self.encoder.config.model_type}:{self.config.pooling}:{self.config.max_tokens}"
 
     def forward(self, texts: Sequence[str]) -> Float[Tensor, "texts width"]:
         """One vector a text. Texts longer than `max_tokens` are cut there, as the tokenizer does."""

@@ -1,0 +1,205 @@
+"""M2D and M2D-CLAP (arXiv 2210.14648, 2406.02032, 2503.22104): the official files of all years and kinds.
+
+Their licence lets people evaluate, not redistribute: Lapis holds no file of theirs and asks the user to fetch them.
+Sizes are read from the shapes of the tensors, never from the name of a folder.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from lapis.audio_encoders import m2d
+from lapis.layers import renaming
+from lapis.layers.projection import Linear, Perceptron
+from lapis.model import JointModel, Projection, TextEncoderConfig
+from lapis.pretrained.official import Official, OfficialFile
+from lapis.text_encoders.huggingface import HuggingFace
+from lapis.text_encoders.sentence import Sentence
+from lapis.weights import Tensors, load_strictly
+
+_LICENCE = "NTT's licence for evaluation: internal, non-commercial testing only; no redistribution of code or weights"
+_RELEASES = "https://github.com/nttcslab/m2d/releases/download"
+
+
+def _release(version: str, name: str, sha256: str | None = None) -> Official:
+    """A zip of a release on the project's page."""
+    file = OfficialFile(f"{name}.zip", address=f"{_RELEASES}/{version}/{name}.zip", sha256=sha256)
+    return Official(licence=_LICENCE, homepage="https://github.com/nttcslab/m2d", files=(file,))
+
+
+OFFICIAL: Mapping[str, Official] = {
+    # The checksum stands in two projects that use it, that of the file inside in four.
+    "M2D-CLAP-2025": _release(
+        "v0.5.0",
+        "m2d_clap_vit_base-80x1001p16x16p16kpBpTI-2025",
+        sha256="fd193ae591720df7f1e27ed728ce127e0309b8bd427f0f4b3e5cd17d7ee5e1e1",
+    ),
+    "M2D-CLAP-2024": _release("v0.1.0", "m2d_clap_vit_base-80x608p16x16-240128"),
+    "M2D-CLAP-2024-AudioSet": _release("v0.3.0", "m2d_clap_vit_base-80x1001p16x16-240128_AS-FT_enconly"),
+    "M2D-AS-AudioSet": _release("v0.3.0", "m2d_as_vit_base-80x1001p16x16-240213_AS-FT_enconly"),
+    "M2D-AudioSet": _release("v0.3.0", "m2d_vit_base-80x1001p16x16-221006-mr7_as_46ab246d"),
+    "M2D-AS-AudioSet-32kHz": _release("v0.3.0", "m2d_as_vit_base-80x1001p16x16p32k-240413_AS-FT_enconly"),
+    "M2D": _release("v0.1.0", "m2d_vit_base-80x608p16x16-221006-mr7_enconly"),
+    "M2D-16x4": _release("v0.1.0", "m2d_vit_base-80x200p16x4-230529"),
+    "M2D-AS": _release("v0.1.0", "m2d_as_vit_base-80x608p16x16-240213"),
+    "M2D-AS-32kHz": _release("v0.1.0", "m2d_as_vit_base-80x608p16x16p32k-240413_enconly"),
+    "M2D-S": _release("v0.2.0", "m2d_s_vit_base-80x608p80x2-230220"),
+}
+
+_AUDIO_PREFIXES = ("module.ar.runtime.backbone.", "backbone.", "")
+_SPECTRUM_PREFIXES = ("module.ar.runtime.to_spec.", "to_spec.")
+_TEXT_PREFIX = "text_encoder.text_encoder."
+_HEAD = {"module.head.norm.": "head.norm.", "module.head.mlp.mlp.0.": "head.linear."}
+_TRAINING_ONLY = re.compile(r"(mask_token|decoder_|target_|offline_predictor\.|logit_scale|module\.ar\.)")
+"""What only training needs: predictor, target encoder, temperature, and the evaluation harness's own statistics."""
+_SEMANTIC = "audio_proj.sem_blocks.0."
+_GTE_BASE = "thenlper/gte-base"
+_NV_EMBED = "nvidia/NV-Embed-v2"
+_BERT_BASE = "google-bert/bert-base-uncased"
+_BERT_HEAD_WIDTH = 64
+
+
+def recognises(keys: frozenset[str]) -> bool:
+    """Whether these are the names of an M2D checkpoint of any kind."""
+    wanted = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight", "cls_token")
+    return any(all(prefix + name in keys for name in wanted) for prefix in _AUDIO_PREFIXES)
+
+
+def build(
+    tensors: Tensors,
+    *,
+    source: str,
+    folder: Path | None = None,
+    chunking: Literal["published", "complete"] = "published",
+    features: Literal["clap", "general"] = "clap",
+    sample_rate: int = 16_000,
+    text: str = "",
+) -> JointModel:
+    """The model of these weights.
+
+    Args:
+        tensors: of an official file.
+        source: what messages call the file.
+        folder: where the text tower's tokenizer may lie.
+        chunking: of long sound, see `M2d.Config`.
+        features: "clap" for vectors that meet texts, where the file has them; "general" for the mean of the frame
+            features (3840 wide), which is what encoders alone answer with.
+        sample_rate: 16000 or 32000, for files that do not say: the 32 kHz encoders without front end.
+        text: name or folder of the text model, in place of the one the paper used.
+
+    Raises:
+        ValueError: tensors are missing, too many, or of another shape.
+    """
+    audio, text_tensors, rest = _parts(tensors)
+    joint = features == "clap" and any(name.startswith("audio_proj.") for name in rest)
+    semantic = "audio_proj.sem_token" in rest
+    encoder = replace(
+        m2d.geometry(audio, sample_rate=sample_rate),
+        chunking=chunking,
+        pooling=("semantic" if semantic else "mean") if joint else "frames",
+        classes=rest["head.linear.weight"].shape[0] if "head.linear.weight" in rest else None,
+    )
+    width = encoder.width * (encoder.front_end.num_mels // encoder.patch_mels)
+    config = JointModel.Config(
+        audio=encoder,
+        text=_text_tower(text_tensors, rest, name=text, folder=folder) if joint else None,
+        width=encoder.width if joint else width,
+        chunk_seconds=None,
+        audio_projection=_audio_projection(rest) if joint and not semantic else None,
+        text_projection=Linear.Config(bias=True) if joint and "text_proj.weight" in rest else None,
+    )
+    ours = {f"audio_encoder.{name}": tensor for name, tensor in m2d.renamed(audio).items()}
+    if joint:
+        ours |= {f"text_encoder.encoder.{name}": tensor for name, tensor in text_tensors.items()}
+    for name, tensor in rest.items():
+        if joint or not name.startswith(("audio_proj.", "text_proj.")):
+            ours |= _renamed(name, tensor)
+    model = config.build_empty()
+    load_strictly(model, ours, source=source)
+    return model
+
+
+def _parts(tensors: Mapping[str, Tensor]) -> tuple[Tensors, Tensors, Tensors]:
+    """Encoder, text tower and the rest, without their prefixes and without what only training needs."""
+    keys = frozenset(tensors)
+    prefix = next(prefix for prefix in _AUDIO_PREFIXES if f"{prefix}pos_embed" in keys)
+    audio: Tensors = {}
+    text: Tensors = {}
+    rest: Tensors = {}
+    for name, tensor in tensors.items():
+        if spectrum := next((start for start in _SPECTRUM_PREFIXES if name.startswith(start)), None):
+            audio[f"to_spec.{name.removeprefix(spectrum)}"] = tensor
+        elif name.startswith(_TEXT_PREFIX):
+            text[name.removeprefix(_TEXT_PREFIX)] = tensor
+        elif head := next((start for start in _HEAD if name.startswith(start)), None):
+            rest[_HEAD[head] + name.removeprefix(head)] = tensor
+        elif name.startswith(prefix):
+            bare = name.removeprefix(prefix)
+            if _TRAINING_ONLY.match(bare):
+                continue
+            (rest if bare.startswith(("audio_proj.", "text_proj.")) else audio)[bare] = tensor
+        elif not _TRAINING_ONLY.match(name):
+            rest[name] = tensor
+    return audio, text, rest
+
+
+def _audio_projection(rest: Mapping[str, Tensor]) -> Projection:
+    return Perceptron.Config(hidden=rest["audio_proj.0.weight"].shape[0])
+
+
+def _text_tower(
+    text: Mapping[str, Tensor], rest: Mapping[str, Tensor], *, name: str, folder: Path | None
+) -> TextEncoderConfig:
+    """BERT with the weights of the file; else the sentence embeddings the weights were trained against."""
+    if text:
+        if not name and folder is not None and (folder / "tokenizer_config.json").is_file():
+            name = str(folder)
+        return HuggingFace.Config(
+            name or _BERT_BASE,
+            pooling="first",
+            max_tokens=text["embeddings.position_embeddings.weight"].shape[0],
+            fresh=True,
+            architecture=_bert(text),
+        )
+    if "text_proj.weight" in rest:
+        return Sentence.Config(name or _NV_EMBED, width=rest["text_proj.weight"].shape[1])
+    return Sentence.Config(name or _GTE_BASE, width=rest["audio_proj.2.weight"].shape[0])
+
+
+def _bert(text: Mapping[str, Tensor]) -> dict[str, object]:
+    """BERT's configuration, read from the shapes of its tensors."""
+    vocabulary, width = text["embeddings.word_embeddings.weight"].shape
+    layers = {name.split(".")[2] for name in text if name.startswith("encoder.layer.")}
+    return {
+        "model_type": "bert",
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "num_hidden_layers": len(layers),
+        "num_attention_heads": width // _BERT_HEAD_WIDTH,
+        "intermediate_size": text["encoder.layer.0.intermediate.dense.weight"].shape[0],
+        "max_position_embeddings": text["embeddings.position_embeddings.weight"].shape[0],
+    }
+
+
+_PREFIXES = {
+    "audio_proj.norm.": "audio_encoder.semantic.transformer.norm.",
+    "audio_proj.0.": "audio_projection.up.",
+    "audio_proj.2.": "audio_projection.down.",
+    "text_proj.": "text_projection.",
+    "head.": "audio_encoder.head.",
+}
+
+
+def _renamed(name: str, tensor: Tensor) -> Tensors:
+    """A tensor of projections and head under its name in `JointModel`; another one under its own."""
+    if name == "audio_proj.sem_token":
+        return {"audio_encoder.semantic.token": tensor.flatten()}
+    if name.startswith(_SEMANTIC):
+        block = renaming.block_tensors(f"blocks.0.{name.removeprefix(_SEMANTIC)}", tensor)
+        return {f"audio_encoder.semantic.transformer.{part}": values for part, values in block.items()}
+    official = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
+    return {_PREFIXES.get(official, "") + name.removeprefix(official): tensor}
