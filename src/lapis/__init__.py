@@ -7,15 +7,15 @@ and does not import torch.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lapis.hub import load
+    from lapis.hub import load, official, push_to_hub, save_pretrained
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "official", "push_to_hub", "save_pretrained"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        from lapis.hub import load
+    if name in __all__:
+        from lapis import hub
 
-        return load
+        return getattr(hub, name)
     raise AttributeError(f"module 'lapis' has no attribute {name!r}")
