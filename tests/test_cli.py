@@ -125,7 +125,7 @@ def test_weights_that_are_not_the_recipes_are_refused(model, tmp_path):
         run = shutil.copytree(model, tmp_path / "run", dirs_exist_ok=True)
         (run / "model.safetensors").write_bytes(content)
         answer = _lapis("evaluate", run)
-        assert answer.returncode == 2 and "does not hold the weights of" in answer.stderr
+        assert answer.returncode == 2 and "does not hold what config.json says" in answer.stderr
 
 
 def test_evaluation_prints_chance_beside_every_figure_and_writes_everything(model, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,8 @@ from cyclopts import App, Parameter
 from lapis import __version__
 
 if TYPE_CHECKING:
+    from lapis.doctor import Finding
+    from lapis.search.bulk import EmbedReport
     from lapis.search.index import Hit, IndexReport
 
 DEFAULT_INDEX = Path("lapis-index")
@@ -150,7 +153,7 @@ def index(
     table = Index.create_or_open(
         index,
         embedder_identity=embedder.identity,
-        model=str(Path(model).resolve()),
+        model=str(Path(model).resolve()) if Path(model).exists() else model,
         width=embedder.width,
         window_seconds=window_seconds,
         hop_seconds=hop_seconds,
@@ -174,6 +177,91 @@ def _print_report(report: "IndexReport") -> None:
     )
     for path, reason in report.failed:
         print(f"unreadable: {reason}" if str(path) in reason else f"unreadable: {path}: {reason}")
+
+
+@app.command
+def embed(
+    sources: Annotated[list[Path], Parameter(negative=())],
+    /,
+    *,
+    model: str,
+    out: Path,
+    audio_column: str = "audio",
+    max_seconds: float = 3600.0,
+    batch_seconds: float = 120.0,
+    part_clips: int = 1000,
+    threads: int | None = None,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
+    restart: Annotated[bool, Parameter(negative=())] = False,
+    device: str = "",
+    dtype: str = "",
+) -> None:
+    """Write a vector of each sound into a Parquet table; stopped and run again, it goes on where it was.
+
+    Parameters
+    ----------
+    sources
+        Sound files, folders of sounds, tables with a column of paths (.csv, .tsv, .jsonl, .parquet), and .tar shards.
+    model
+        A folder, a file of official weights, or a name of either, as `lapis.load` takes it.
+    out
+        The table, NAME.parquet; what is finished lies in NAME.parquet.parts until all is.
+    audio_column
+        Of tables, with the paths of the sounds.
+    max_seconds
+        A longer sound is not embedded; its row says so.
+    batch_seconds
+        Of sound the model gets at once.
+    part_clips
+        Written together; what `kill -9` may cost.
+    threads
+        That read sound ahead of the model; one a processor, eight at most, unless told.
+    overwrite
+        Replace the table if it is there.
+    restart
+        Throw away the unfinished work of an earlier run.
+    device
+        cpu or cuda; the GPU where there is one unless told.
+    dtype
+        Of the model's weights: float32, bfloat16 or float16; as they are in its file unless told.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from lapis.hub import load
+    from lapis.search.bulk import check_out, embed_files
+
+    check_out(out, sources=sources, overwrite=overwrite)
+    embedder = load(model, device=_device(device), dtype=dtype or None)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("embedding", total=None)
+        report = embed_files(
+            sources,
+            embedder=embedder,
+            out=out,
+            model=model,
+            audio_column=audio_column,
+            max_seconds=max_seconds,
+            batch_seconds=batch_seconds,
+            part_clips=part_clips,
+            threads=threads,
+            overwrite=overwrite,
+            restart=restart,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    _print_embedded(report)
+
+
+def _print_embedded(report: "EmbedReport") -> None:
+    for path, reason in report.failures:
+        print(f"without a vector: {reason}" if path in reason else f"without a vector: {path}: {reason}")
+    if report.failed > len(report.failures):
+        print(f"without a vector: {report.failed - len(report.failures)} more, see the column `error`")
+    print(
+        f"{report.written} clips in {report.out}, {report.failed} of them without a vector; "
+        f"{report.audio_seconds / 3600:.2f} hours of sound; {report.resumed} clips were there from an earlier run"
+    )
 
 
 @app.command
@@ -236,6 +324,103 @@ def _print_hits(hits: "list[Hit]", *, title: str, as_json: bool) -> None:
     Console().print(shown)
 
 
+@app.command
+def doctor(
+    model: str,
+    /,
+    *,
+    full: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    device: str = "",
+) -> None:
+    """Find out whether a model is well: its weights, and its answers to a few built-in sounds and sentences.
+
+    One line a check. The exit status is 1 if a check failed.
+
+    Parameters
+    ----------
+    model
+        A folder, a file of official weights, or a name of either, as `lapis.load` takes it.
+    full
+        Try half precision too, with a second copy of the model in memory.
+    json
+        Print JSON lines, with the figures.
+    device
+        cpu or cuda; the GPU where there is one unless told.
+    """
+    from rich.console import Console
+
+    from lapis import saved
+    from lapis.doctor import examine
+    from lapis.hub import find, load
+
+    console = Console(stderr=True)
+    with console.status("loading") as status:
+        path = find(model).path
+        embedder = load(path, device=_device(device), check=False)
+        findings = examine(embedder, golden=saved.golden(path), full=full, progress=status.update)
+    _print_findings(findings, as_json=json)
+    if any(finding.level == "failure" for finding in findings):
+        sys.exit(1)
+
+
+def _print_findings(findings: "tuple[Finding, ...]", *, as_json: bool) -> None:
+    if as_json:
+        for finding in findings:
+            print(json.dumps(asdict(finding), ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(soft_wrap=True, highlight=False)
+    colours = {"fine": "green", "warning": "yellow", "failure": "bold red"}
+    for finding in findings:
+        level = (f"{finding.level:8}", colours[finding.level])
+        console.print(Text.assemble(level, f"{finding.check:16}{finding.sentence}"))
+
+
+@app.command
+def convert(
+    source: str,
+    /,
+    *,
+    out: Path,
+    dtype: str = "",
+    revision: str = "",
+    option: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
+) -> None:
+    """Turn official weights into a slim folder that opens anywhere without a network.
+
+    Parameters
+    ----------
+    source
+        A name of published weights, a file or folder of them, or a repository of the Hugging Face hub.
+    out
+        Folder to make.
+    dtype
+        float32, bfloat16 or float16; as in the file unless told.
+    revision
+        Of the hub's repository.
+    option
+        Choices of the model's family, as name=value.
+    """
+    from lapis import hub
+
+    options: dict[str, object] = {}
+    for setting in option:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"expected --option name=value, got {setting!r}")
+        options[name] = int(value) if value.isdecimal() else value
+    done = hub.convert(source, out, dtype=dtype or None, revision=revision or None, **options)
+    print(f"{done.path} ({_size(done.bytes_before)}) -> {out} ({_size(done.bytes_after)})")
+    print(f"licence of the weights: {done.licence or 'not known; see where they come from'}")
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB"
+
+
 def _device(name: str) -> str:
     """The device of this name, or the best there is."""
     import torch
@@ -247,11 +432,17 @@ def _device(name: str) -> str:
     return name
 
 
+def _show_warning(message: Warning | str, *place: object) -> None:
+    """A warning as a sentence for the user, without its place in the code."""
+    sys.stderr.write(f"lapis: {message}\n")
+
+
 def main() -> None:
     """Run the command line; what a user can mend is one sentence on standard error and exit status 2."""
     # Threads that wait for each other must not hold the processor meanwhile: where something else runs beside two
     # training threads on two cores, a step takes ten times as long otherwise. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings.showwarning = _show_warning
     try:
         app()
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Pooling by attention: items do not see each other, and the semantic block's short form is the whole block's answer."""
+"""Pooling by attention: items do not see each other; the semantic block's short form is the whole block's answer."""
 
 import pytest
 import torch

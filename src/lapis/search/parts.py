@@ -1,0 +1,251 @@
+"""Rows that are written in order, survive a crash, and become one Parquet table at the end.
+
+Beside the table to be lies a folder with the list of clips, a description of the job, and part files, each named by
+the numbers of the rows in it and there whole or not at all. Who comes back finds the same job or is refused, and goes
+on after the last row. The merge streams the parts, so that memory never holds the table.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lapis.data.sample import Location
+from lapis.files import atomic_write, locked
+from lapis.search.clips import Clip
+from lapis.search.rows import Row, schema_of, table_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 1
+JOB_NAME = "job.json"
+CLIPS_NAME = "clips.jsonl"
+LOCK_NAME = "lock"
+ROW_GROUP_ROWS = 8192
+LISTED_FAILURES = 100
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that must be the same for rows to belong together."""
+
+    identity: str
+    """Of the embedder."""
+    width: int
+    sample_rate: int
+    max_seconds: float
+    num_clips: int
+    clips_digest: str
+    """Of the clips' names and places, and of their files' sizes and modification times."""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What came together in a table; `failures` are the path and the reason of the first `LISTED_FAILURES` of them."""
+
+    num_rows: int
+    num_failed: int
+    audio_seconds: float
+    failures: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The folder of a job. Made by `Parts.create_or_open`, under a lock that the caller holds."""
+
+    folder: Path
+    job: Job
+
+    @classmethod
+    def create_or_open(
+        cls, folder: Path, *, clips: Iterable[Clip], identity: str, width: int, sample_rate: int, max_seconds: float
+    ) -> "Parts":
+        """Begin a job, or go on with one that must be the same; the clips are listed to disk on the way.
+
+        Raises:
+            ValueError: the folder holds another job, or there is no clip.
+        """
+        there = _read_job(folder) if (folder / JOB_NAME).exists() else None
+        if there is None:
+            clear(folder)
+        digest, num_clips = hashlib.sha256(), 0
+        with atomic_write(folder / CLIPS_NAME) as file:
+            for line in _lines(clips):
+                file.write(line)
+                digest.update(line)
+                num_clips += 1
+            if not num_clips:
+                raise ValueError("expected sounds to embed, but there is none in the sources")
+            job = Job(identity, width, sample_rate, float(max_seconds), num_clips, digest.hexdigest())
+            if there is not None and there != job:
+                raise ValueError(_another_job(folder, there=there, asked=job))
+        if there is None:
+            with atomic_write(folder / JOB_NAME, binary=False) as file:
+                json.dump(asdict(job), file, indent=2)
+        return cls(folder, job)
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Numbers of the first row, and of the one after the last, of each part.
+
+        Raises:
+            ValueError: a part is missing.
+        """
+        names = [path.stem.split("-") for path in self.folder.glob("rows-*.parquet")]
+        spans = sorted((int(begin), int(end)) for _, begin, end in names)
+        for (_, end), (begin, _) in zip([(0, 0), *spans], spans):
+            if begin != end:
+                raise ValueError(
+                    f"{self.folder} is damaged: after row {end} it goes on with row {begin}. "
+                    f"Throw it away with --restart"
+                )
+        return spans
+
+    @property
+    def num_rows(self) -> int:
+        """Rows written so far: those of the first clips."""
+        return max((end for _, end in self.spans()), default=0)
+
+    def clips(self, *, begin: int) -> Iterator[Clip]:
+        """The clips of the job, from one on."""
+        with (self.folder / CLIPS_NAME).open(encoding="ascii") as file:
+            for line in islice(file, begin, None):
+                key, path, offset, size, name, error, _ = json.loads(line)
+                yield Clip(key, Location(Path(path), offset, size, name), error)
+
+    def write(self, rows: Sequence[Row], *, begin: int) -> None:
+        """Write a part: rows in the order of the clips, the first with this number."""
+        from pyarrow import parquet
+
+        table = table_of(rows, width=self.job.width)
+        with atomic_write(self._part(begin, begin + len(rows))) as file:
+            parquet.write_table(table, file, use_dictionary=False)
+
+    def merge(self, out: Path, *, metadata: dict[str, str]) -> Merged:
+        """Write all rows into one table, a row group at a time, which then takes its place at once.
+
+        Args:
+            out: the table.
+            metadata: for its schema; what the job knows of the model is added.
+
+        Raises:
+            ValueError: a part is missing or damaged.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        spans = self.spans()
+        if not spans or spans[-1][1] != self.job.num_clips:
+            raise ValueError(f"{self.folder} is not finished: expected {self.job.num_clips} rows, got {self.num_rows}")
+        failures: list[tuple[str, str]] = []
+        num_failed, audio_seconds = 0, 0.0
+        of_job = {f"lapis.{name}": str(getattr(self.job, name)) for name in ("identity", "width", "sample_rate")}
+        schema = schema_of(self.job.width).with_metadata(metadata | of_job)
+        with atomic_write(out) as file, parquet.ParquetWriter(file, schema, use_dictionary=False) as writer:
+            waiting = schema.empty_table()
+            for begin, end in spans:
+                part = self._read(begin, end)
+                failed = part.filter(part["error"].is_valid())
+                num_failed += failed.num_rows
+                few = failed.slice(0, LISTED_FAILURES - len(failures)).select(["path", "error"])
+                failures += [(row["path"], row["error"]) for row in few.to_pylist()]
+                embedded = part.filter(part["vector"].is_valid())
+                audio_seconds += float(embedded["duration_seconds"].to_numpy().sum())
+                waiting = pa.concat_tables([waiting, part.replace_schema_metadata(schema.metadata)])
+                while waiting.num_rows >= ROW_GROUP_ROWS:
+                    writer.write_table(waiting.slice(0, ROW_GROUP_ROWS))
+                    waiting = waiting.slice(ROW_GROUP_ROWS)
+            if waiting.num_rows:
+                writer.write_table(waiting)
+        return Merged(self.job.num_clips, num_failed, audio_seconds, tuple(failures))
+
+    def _part(self, begin: int, end: int) -> Path:
+        return self.folder / f"rows-{begin:012d}-{end:012d}.parquet"
+
+    def _read(self, begin: int, end: int) -> "pa.Table":
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        path = self._part(begin, end)
+        try:
+            with parquet.ParquetFile(path) as file:
+                return file.read()
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path} is damaged ({error}): throw the folder away with --restart") from error
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder while the block runs; remove it after, unless there is a job to go on with.
+
+    Raises:
+        ValueError: another process is at work in it.
+    """
+    with locked(folder / LOCK_NAME):
+        try:
+            yield
+        finally:
+            if not (folder / JOB_NAME).exists():
+                clear(folder)
+                (folder / LOCK_NAME).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # What someone else has put into it stays.
+                    folder.rmdir()
+
+
+def clear(folder: Path) -> None:
+    """Delete what a job has put into its folder."""
+    # The description goes first: without it, nobody goes on with the rest.
+    (folder / JOB_NAME).unlink(missing_ok=True)
+    for pattern in (CLIPS_NAME, "rows-*.parquet", ".*.part"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _lines(clips: Iterable[Clip]) -> Iterator[bytes]:
+    """A line of JSON a clip, with the stamp of its file, in ASCII: any name of a file can be written so."""
+    path, stamp = None, None
+    for clip in clips:
+        if clip.audio.path != path:  # The members of a tar follow each other.
+            path, stamp = clip.audio.path, _stamp(clip.audio.path)
+        audio = clip.audio
+        values = [clip.key, str(audio.path), audio.offset, audio.size, audio.name, clip.error, stamp]
+        yield json.dumps(values).encode("ascii") + b"\n"
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """By what a file is recognised as unchanged; None where there is none, or its name cannot be one."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _read_job(folder: Path) -> Job:
+    path = folder / JOB_NAME
+    try:
+        return Job(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): throw the folder away with --restart") from error
+
+
+def _another_job(folder: Path, *, there: Job, asked: Job) -> str:
+    names = {
+        "identity": "the model",
+        "max_seconds": "--max-seconds",
+        "num_clips": "the number of clips",
+        "clips_digest": "the sources, or files in them",
+    }
+    values = asdict(asked)
+    differing = [name for name, value in asdict(there).items() if value != values[name]]
+    first = next((name for name in names if name in differing), differing[0])
+    shown = "" if first == "clips_digest" else f": {asdict(there)[first]}, now {values[first]}"
+    return (
+        f"{folder} holds the unfinished work of another job, it differs in {names.get(first, first)}{shown}. "
+        f"Give the same model and sources to go on with it, or throw it away with --restart"
+    )

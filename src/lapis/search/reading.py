@@ -1,0 +1,109 @@
+"""Sounds read by threads, ahead of who asks for them and in order, as far as a budget of seconds goes.
+
+A clip is measured before it is read, by its header where that says its length, so that what lies ready is bounded
+whatever comes. What cannot be read is a sound with an error: any error, since one file in a million must not stop the
+others for good.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import partial
+
+from lapis import audio
+from lapis.search.clips import Clip
+from lapis.shapes import Waveform
+
+MEASURED_CLIPS = 64
+READ_CLIPS = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A clip, measured and then read; or with the reason why not."""
+
+    clip: Clip
+    seconds: float | None = None
+    waveform: Waveform | None = None
+    error: str | None = None
+
+
+def read_ahead(
+    clips: Iterator[Clip], *, sample_rate: int, max_seconds: float, ahead_seconds: float, threads: int
+) -> Generator[Sound, None, None]:
+    """The clips with their sound, in their order, read by threads meanwhile: the next ones, up to so many seconds.
+
+    The next clip is always read, however long it is, up to `max_seconds`; a longer one has an error in its place.
+    """
+    measuring: deque[Future[Sound]] = deque()
+    reading: deque[tuple[float, Future[Sound]]] = deque()
+    reading_seconds = 0.0
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="lapis-read")
+
+    def top_up() -> None:
+        """Give the threads as much to do as there is room for."""
+        nonlocal reading_seconds
+        while len(measuring) < MEASURED_CLIPS and (clip := next(clips, None)) is not None:
+            measuring.append(pool.submit(_measured, clip, max_seconds=max_seconds))
+        while measuring and measuring[0].done() and len(reading) < READ_CLIPS:
+            sound = measuring[0].result()
+            seconds = 0.0 if sound.seconds is None or sound.error else sound.seconds
+            if reading and reading_seconds + seconds > ahead_seconds:
+                break
+            measuring.popleft()
+            read = partial(_read, sound, sample_rate=sample_rate, max_seconds=max_seconds)
+            reading.append((seconds, pool.submit(read)))
+            reading_seconds += seconds
+
+    try:
+        top_up()
+        while reading or measuring:
+            if not reading:
+                wait([measuring[0]])
+                top_up()
+            seconds, task = reading.popleft()
+            reading_seconds -= seconds
+            top_up()  # Now, so that even of long files the next is read while this one is with the model.
+            yield task.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _measured(clip: Clip, *, max_seconds: float) -> Sound:
+    """The clip with its length in seconds, if it has one that is to be embedded."""
+    if clip.error is not None:
+        return Sound(clip, error=clip.error)
+    try:
+        clip.path.encode()
+    except UnicodeEncodeError:
+        return Sound(clip, error="its name is not UTF-8, and the table can hold no other: rename it")
+    try:
+        seconds = audio.info(clip.audio.open()).seconds
+    except Exception as error:
+        return Sound(clip, error=_reason(error))
+    if seconds > max_seconds:
+        error = f"it lasts {seconds:.2f} s, and at most {max_seconds:g} s are embedded whole: raise --max-seconds"
+        return Sound(clip, seconds, error=error)
+    return Sound(clip, seconds)
+
+
+def _read(sound: Sound, *, sample_rate: int, max_seconds: float) -> Sound:
+    """The sound with all its samples, or with an error where more come than its header says and the limit allows."""
+    if sound.error is not None:
+        return sound
+    try:
+        source = sound.clip.audio.open()
+        block = next(audio.blocks(source, sample_rate=sample_rate, block_seconds=max_seconds + 1))
+    except Exception as error:
+        return replace(sound, error=_reason(error))
+    seconds = len(block.waveform) / sample_rate
+    if seconds > max_seconds:
+        error = f"it lasts over {max_seconds:g} s, the most that is embedded whole, though its header says less"
+        return Sound(sound.clip, error=error)
+    return Sound(sound.clip, seconds, block.waveform)
+
+
+def _reason(error: Exception) -> str:
+    """What is said of a file; an error that a damaged file is not known to cause is named by its kind too."""
+    return str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
