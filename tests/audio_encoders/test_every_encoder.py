@@ -1,5 +1,6 @@
 """Every audio tower in the folder, by its module's name: shapes, independence of neighbours, gradients."""
 
+import copy
 import importlib
 import pkgutil
 from dataclasses import replace
@@ -12,7 +13,9 @@ from lapis.audio_encoders.dasheng import Dasheng
 from lapis.audio_encoders.m2d import M2d
 from lapis.audio_encoders.slap import Slap
 from lapis.layers.attention import attend_plain
+from lapis.model import JointModel
 from lapis.ragged import Ragged
+from lapis.text_encoders.huggingface import HuggingFace
 
 SMALL = {
     "dasheng": Dasheng.Config(width=32, depth=2, heads=2, hidden=48),
@@ -98,6 +101,45 @@ def test_slap_token_counts(seconds, tokens):
     with torch.device("meta"):
         encoder = Slap(replace(SMALL["slap"]))
     assert encoder.num_tokens(seconds * 16_000) == tokens
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_it_stays_near_float32(encoder, dtype):
+    clips = Ragged.pack(_clips(encoder, (0.05, 2.0, 0.5, 25.0)))
+    half = copy.deepcopy(encoder).to(dtype)
+    with torch.no_grad():
+        exact, rounded = encoder.pool(encoder(clips)), half.pool(half(clips))
+    assert rounded.dtype == dtype
+    assert torch.cosine_similarity(exact, rounded.float()).min() >= 0.999
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 5e-2), (torch.float16, 1e-2)])
+def test_a_gpu_gives_what_the_processor_gives(encoder, dtype, tolerance):
+    clips = Ragged.pack(_clips(encoder, (0.05, 2.0, 0.5, 25.0)))
+    there = copy.deepcopy(encoder).to("cuda", dtype)
+    with torch.no_grad():
+        here, answer = encoder.pool(encoder(clips)), there.pool(there(clips.to("cuda"))).float().cpu()
+    assert torch.cosine_similarity(here, answer).min() >= 0.999
+    assert (here - answer).abs().max() <= tolerance * here.abs().max()
+
+
+def test_slap_with_both_towers_has_the_papers_size():
+    """113.5 M of audio and ModernBERT-base's 149.0 M, pooling and projections apart."""
+    transformers = pytest.importorskip("transformers")
+    modern_bert = HuggingFace.Config(
+        "answerdotai/ModernBERT-base",
+        pooling="attention",
+        fresh=True,
+        architecture=transformers.ModernBertConfig().to_diff_dict(),
+    )
+    config = JointModel.Config(audio=Slap.Config(), text=modern_bert, width=768)
+    with torch.device("meta"):
+        model = config.build()
+    audio = sum(p.numel() for name, p in model.audio_encoder.named_parameters() if not name.startswith("pooling."))
+    text = sum(p.numel() for p in model.text_encoder.encoder.parameters())
+    assert audio == 113_462_016 and sum(p.numel() for p in model.audio_encoder.pooling.parameters()) == 9_438_720
+    assert text == pytest.approx(149.0e6, rel=2e-3)
 
 
 @pytest.mark.parametrize("norm_heads", [False, True])

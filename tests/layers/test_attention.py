@@ -49,6 +49,12 @@ def test_cross_attention_grouped_equals_plain(pairs):
     _compare(attend_grouped, list(queries), list(keys))
 
 
+@pytest.mark.parametrize("lengths", [(5, 300, 1, 77), (252, 252, 252), (9, 9, 513)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_grouped_equals_plain_in_half_precision(lengths, dtype):
+    _compare(attend_grouped, list(lengths), dtype=dtype, tolerance=3e-2)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("window", [None, 0, 7, 48])
 @pytest.mark.parametrize("causal", [False, True])

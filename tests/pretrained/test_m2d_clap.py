@@ -192,6 +192,7 @@ def test_complete_chunking_loses_no_frame_and_tells_the_time(release_2025):
     complete = m2d_clap.build(release_2025, source="golden", chunking="complete")
     clips = official.sounds((9.9, 10.0, 21.0))
     cosines = (published.embed_audio(clips) * complete.embed_audio(clips)).sum(1)
+    np.testing.assert_allclose(m2d_clap.chunking_shift(published, clips), 1 - cosines, atol=1e-6)
     assert cosines[0] > 1 - 1e-6 and 0.99 < cosines[1] < 1 - 1e-5 and 0.99 < cosines[2] < 1 - 1e-4
     for model, lost in ((published, 9), (complete, 0)):
         encoder = model.audio_encoder

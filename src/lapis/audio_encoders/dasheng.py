@@ -129,6 +129,22 @@ class BandNorm(nn.BatchNorm1d):
         return super()._apply(keep_precision, recurse)
 
 
+def geometry(official: Mapping[str, Tensor]) -> Dasheng.Config:
+    """The sizes of an official tower, read from the shapes of its tensors. `official` has no prefix."""
+    width, _, mels, patch_frames = official["patch_embed.proj.weight"].shape
+    front_end = spectrogram.DASHENG
+    if mels != front_end.num_mels:
+        raise ValueError(f"expected patches of all {front_end.num_mels} bands, got {mels} bands")
+    return Dasheng.Config(
+        patch_frames=patch_frames,
+        chunk_tokens=official["time_pos_embed"].shape[-1],
+        width=width,
+        depth=len({name.split(".")[1] for name in official if name.startswith("blocks.")}),
+        heads=width // 64,
+        hidden=official["blocks.0.mlp.fc1.weight"].shape[0],
+    )
+
+
 def renamed(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Official Dasheng tensors under the names of this file.
 

@@ -41,7 +41,8 @@ class M2d(nn.Module):
             chunking: "published" cuts chunks of `chunk_frames` and loses the frames that do not fill a column: 9 of
                 1001, 90 ms every 10 s. "complete" cuts chunks of exactly `columns` columns and loses none. With the
                 name-seeded weights of the tests, cosines between the two are 1 up to 992 frames, 0.9995 at 10 s and
-                0.9984 at 23 s; `chunking_shift` measures it for the weights and sounds at hand.
+                0.9984 at 23 s; `lapis.pretrained.m2d_clap.chunking_shift` measures it for the
+                weights and sounds at hand.
             classes: of an AudioSet head (527); None for none.
         """
 

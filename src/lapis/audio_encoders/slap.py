@@ -26,6 +26,11 @@ class Slap(nn.Module):
     class Config:
         """Section 3.1: 64 mels, 16 x 16 patches, 12 layers of width 768, two local layers before each global one.
 
+        113,462,016 parameters without the pooling: 12 blocks of 4 x 768 x 768 (attention) + 3 x 768 x 3072 (SwiGLU) +
+        2 x 768 (norms) are 113,264,640; patches of 256 x 768 and the final norm are the rest. A survey counts about
+        250 M for SLAP, which fits this beside ModernBERT-base's 149 M, and not 3072 as the width of both products
+        together (70.8 M). Attention pooling has 9,438,720 more.
+
         `window_columns` is the whole window of a local layer in patch columns, half on each side: the paper says "24
         frames", which we read as 24 columns of 160 ms. `hidden` is the width of each of SwiGLU's two products.
         `augment` works while training only; the paper names SpecAugment without its widths.

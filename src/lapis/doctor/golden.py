@@ -74,10 +74,9 @@ def compare(
         sentence = "not compared: the golden answers are to other probes than this version of Lapis has; save it again"
         return Finding(check, "warning", sentence)
     recorded = golden.audio if tower == "audio" else golden.text
-    if recorded is None:
-        return Finding(check, "failure", "answers sentences, and did not when it was saved: this is another model")
-    if recorded.shape != answers.shape:
-        sentence = f"answers of shape {answers.shape}, and {recorded.shape} when it was saved: this is another model"
+    if recorded is None or recorded.shape != answers.shape:
+        before = "none" if recorded is None else f"{recorded.shape}"
+        sentence = f"answers of shape {answers.shape}, and {before} when it was saved: this is another model"
         return Finding(check, "failure", sentence)
     if not np.isfinite(recorded).all():
         return Finding(check, "failure", "the golden answers are not finite: the model was not well when it was saved")

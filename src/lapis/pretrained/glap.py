@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lapis.audio_encoders import dasheng
-from lapis.audio_encoders.dasheng import Dasheng, Pooling
+from lapis.audio_encoders.dasheng import Pooling
 from lapis.layers.projection import Perceptron
 from lapis.model import JointModel
 from lapis.pretrained.official import Official, OfficialFile
@@ -92,15 +92,13 @@ def build(
 
 def _config(tensors: Mapping[str, Tensor], *, pooling: Pooling, language: str, tokenizer: str) -> JointModel.Config:
     towers = {tower: _under(tensors, tower) for tower in ("audio_encoder", "text_encoder")}
-    hidden, _ = tensors["audio_proj.0.weight"].shape
     text = replace(sonar.geometry(towers["text_encoder"]), language=language, tokenizer=tokenizer)
-    blocks = {name.split(".")[1] for name in towers["audio_encoder"] if name.startswith("blocks.")}
     return JointModel.Config(
-        audio=Dasheng.Config(depth=len(blocks), pooling=pooling),
+        audio=replace(dasheng.geometry(towers["audio_encoder"]), pooling=pooling),
         text=text,
         width=tensors["audio_proj.2.weight"].shape[0],
         chunk_seconds=None,
-        audio_projection=Perceptron.Config(hidden=hidden),
+        audio_projection=Perceptron.Config(hidden=tensors["audio_proj.0.weight"].shape[0]),
         text_projection=Perceptron.Config(hidden=tensors["text_proj.0.weight"].shape[0]),
     )
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 from lapis.audio_encoders import m2d
@@ -17,6 +19,7 @@ from lapis.layers import renaming
 from lapis.layers.projection import Linear, Perceptron
 from lapis.model import JointModel, Projection, TextEncoderConfig
 from lapis.pretrained.official import Official, OfficialFile
+from lapis.shapes import Waveforms
 from lapis.text_encoders.huggingface import HuggingFace
 from lapis.text_encoders.sentence import Sentence
 from lapis.weights import Tensors, load_strictly
@@ -121,6 +124,25 @@ def build(
     model = config.build_empty()
     load_strictly(model, ours, source=source)
     return model
+
+
+def chunking_shift(model: JointModel, waveforms: Waveforms) -> Float[np.ndarray, "clips"]:
+    """How far "complete" chunking moves the vectors of these clips from the published ones: 1 minus their cosine.
+
+    Raises:
+        ValueError: the model's audio tower is not M2D's.
+    """
+    encoder = model.audio_encoder
+    if not isinstance(encoder, m2d.M2d):
+        raise ValueError(f"expected a model with M2D's audio tower, got {type(encoder).__name__}")
+    answers = []
+    for chunking in ("published", "complete"):
+        config = replace(model.config, audio=replace(encoder.config, chunking=chunking), text=None)
+        twin = config.build_empty()
+        ours = twin.state_dict().keys()
+        twin.load_state_dict({n: t for n, t in model.state_dict().items() if n in ours}, assign=True)
+        answers.append(twin.embed_audio(waveforms))
+    return 1 - (answers[0] * answers[1]).sum(1)
 
 
 def _parts(tensors: Mapping[str, Tensor]) -> tuple[Tensors, Tensors, Tensors]:

@@ -80,8 +80,17 @@ class HuggingFace(nn.Module):
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer of the model's name, read when first asked for."""
-        return _import_transformers().AutoTokenizer.from_pretrained(self.config.name, revision=self.config.revision)
+        """The tokenizer of the model's name, read when first asked for.
+
+        Raises:
+            ValueError: it is not there, and cannot be fetched.
+        """
+        transformers = _import_transformers()
+        try:
+            return transformers.AutoTokenizer.from_pretrained(self.config.name, revision=self.config.revision)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"the tokenizer of the text tower, {self.config.name}, cannot be had: {reason}") from error
 
     def save_assets(self, folder: Path) -> "HuggingFace.Config":
         """Put the tokenizer into `folder`; returns the config that finds it there and needs no hub."""
