@@ -55,7 +55,7 @@ def attend(query: Ragged, key: Ragged, value: Ragged, *, window: int | None = No
         ValueError: the items do not match, or a window or causality is asked of unequal lengths.
     """
     _check(query, key, value, positional=window is not None or causal)
-    if query.rows.is_cuda and query.rows.dtype in (torch.float16, torch.bfloat16):
+    if _runs_varlen(query.rows):
         return attend_varlen(query, key, value, window=window, causal=causal)
     return attend_grouped(query, key, value, window=window, causal=causal)
 
@@ -161,6 +161,12 @@ def _banded(
         queries, keys.transpose(-1, -2), values.transpose(-1, -2), attn_mask=seen & real
     )
     return attended.reshape(items, heads, blocks * window, head_width)[:, :, :num_rows]
+
+
+def _runs_varlen(query: Float[Tensor, "rows heads head_width"]) -> bool:
+    """Whether PyTorch's kernel for items of any lengths takes these rows; M2D-CLAP's one head of 768 is too wide."""
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    return query.is_cuda and half and query.shape[-1] <= 256 and query.shape[-1] % 8 == 0
 
 
 def _multiplies_faster(query: Tensor, num_keys: int) -> bool:
