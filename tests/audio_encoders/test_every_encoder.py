@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -75,6 +76,25 @@ def test_gradients_reach_every_parameter_and_agree_with_the_plain_path(encoder, 
             continue  # moves all scores of a query alike, which softmax does not see: its gradient is rounding
         assert gradient.abs().max() > 0, name
         assert (gradient - alone[name]).norm() / gradient.norm() <= 1e-4, name
+
+
+def test_all_layers_are_to_be_had(encoder):
+    clips = Ragged.pack(_clips(encoder, (0.3, 12.0)))
+    with torch.no_grad():
+        layers, tokens = encoder.layers(clips), encoder(clips)
+    assert len(layers) == len(encoder.transformer.blocks)
+    assert {layer.lengths for layer in layers} == {tokens.lengths}
+    assert (layers[-1].rows - tokens.rows).abs().max() <= 1e-5
+    assert (layers[0].rows - tokens.rows).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("seconds", [0.05, 1.0, 25.0])
+def test_a_token_knows_its_time(encoder, seconds):
+    times = encoder.token_seconds(round(seconds * encoder.sample_rate))
+    assert times.shape == (encoder.num_tokens(round(seconds * encoder.sample_rate)), 2)
+    assert times[0, 0] == 0 and (np.diff(times[:, 0]) >= 0).all() and (times[:, 1] > times[:, 0]).all()
+    # Up to a patch is not there (Dasheng drops the part of one) or not full (the others complete it).
+    assert abs(times[-1, 1] - seconds) <= times[0, 1]
 
 
 def test_sound_matters(encoder):

@@ -6,6 +6,7 @@ clip. No official weights exist; the paper's sizes are the defaults, and what it
 
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -88,10 +89,21 @@ class Slap(nn.Module):
         """Tokens of a clip of so many samples."""
         return self.patches.num_patches(self.config.front_end.num_frames(num_samples))
 
+    def token_seconds(self, num_samples: int) -> Float[np.ndarray, "tokens 2"]:
+        """When each token of a clip begins and ends; the bands of a column have the same."""
+        column = self.config.patch_frames * self.config.front_end.hop_samples / self.sample_rate
+        begins = np.arange(self.num_tokens(num_samples)) // self.patches.bands * column
+        return np.stack([begins, begins + column], axis=1)
+
     def forward(self, waveforms: Ragged) -> Ragged:
         """Rows are samples in; tokens of shape (rows, width) out, time first, `num_tokens` a clip."""
         patches = self.patches(self.augment(self.log_mel(waveforms)))
         return self.transformer(patches, angles=self.rotary(self.patches.positions(patches)))
+
+    def layers(self, waveforms: Ragged) -> list[Ragged]:
+        """The tokens after every layer; the last one's are normalised, and are what `forward` answers with."""
+        patches = self.patches(self.augment(self.log_mel(waveforms)))
+        return list(self.transformer.layers(patches, angles=self.rotary(self.patches.positions(patches))))
 
     def pool(self, tokens: Ragged) -> Float[Tensor, "clips width"]:
         """One vector a clip by attention pooling."""
