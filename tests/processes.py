@@ -27,7 +27,7 @@ def _one(function: Callable, rank: int, world_size: int, port: int, arguments: t
         queue.put((rank, None, traceback.format_exc()))
 
 
-def run(function: Callable, *arguments: Any, world_size: int = 2) -> list[Any]:
+def run(function: Callable, *arguments: Any, world_size: int = 2, seconds: float = 120) -> list[Any]:
     """`function(*arguments)` in each process; results in the order of the ranks, as plain values or numpy arrays."""
     context = multiprocessing.get_context("spawn")
     queue, port = context.Queue(), _free_port()
@@ -37,7 +37,7 @@ def run(function: Callable, *arguments: Any, world_size: int = 2) -> list[Any]:
     ]
     for worker in workers:
         worker.start()
-    answers = [queue.get(timeout=120) for _ in workers]
+    answers = [queue.get(timeout=seconds) for _ in workers]
     for worker in workers:
         worker.join(timeout=30)
     for _, _, failure in answers:

@@ -6,7 +6,6 @@ Recipes are Python functions in `lapis.recipes`. From the command line a field i
 
 import importlib
 import json
-import os
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -24,9 +23,10 @@ from lapis.evaluation.retrieval import Retrieval
 from lapis.files import atomic_write
 from lapis.model import JointModel
 from lapis.objectives.learner import Learner, ObjectiveConfig
+from lapis.train.after import After
 from lapis.train.checkpoint import Checkpoints, Progress
 from lapis.train.loop import Training, train
-from lapis.train.optim import AdamW, Cosine, Schedule
+from lapis.train.optim import AdamW, Cosine, OptimizerConfig, Schedule
 from lapis.train.report import Report
 from lapis.values import PACKAGE, from_values, nearest, to_values
 
@@ -52,10 +52,12 @@ class Recipe:
     data: Mixture.Config
     training: Training
     schedule: Schedule = Cosine(peak=1e-3, warmup_steps=100)
-    optimizer: AdamW = AdamW()
+    optimizer: OptimizerConfig = AdamW()
     checks: tuple[Check, ...] = ()
     budget: Budget = Budget()
     reading: Reading = Reading()
+    after: After | None = None
+    """The run that this one goes on from, with a recipe of its own."""
     seed: int = 0
     threads: int | None = None
     """Of the processor, for each process; the order of sums depends on it, so a fixed number repeats a run exactly."""
@@ -81,29 +83,40 @@ def find(name: str) -> Recipe:
 def run(recipe: Recipe, *, folder: Path, device: str = "cpu") -> Progress:
     """Train, from the newest checkpoint in `folder` if there is one; leaves the model in `folder` at the end.
 
+    Under torchrun all its processes take part, each with its share of the draws and on its own GPU.
+
     Raises:
-        ValueError: there are several processes, or `folder` holds a run of another recipe (which is left as it is).
+        ValueError: `folder` holds a run of another recipe (which is left as it is), or a field does not fit others.
     """
+    with distributed.joined(device) as own_device:
+        return _run(recipe, folder=folder, device=own_device)
+
+
+def _run(recipe: Recipe, *, folder: Path, device: str) -> Progress:
     import torch
 
-    if distributed.world_size() > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("training runs in one process: several would not average their gradients yet")
     # Reading does not change what is learned, so a run may go on with another number of workers.
     checkpoints = Checkpoints(folder, recipe=to_values(recipe), indifferent=("reading",))
     checkpoints.check()
+    known = [name for check in recipe.checks for name in _score_names(check)]
+    if (best := recipe.training.keep_best) is not None and best not in known:
+        raise ValueError(f"training.keep_best: no score {best!r}{nearest(best, known)}; the scores are {known}")
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    torch.manual_seed(recipe.seed)
-    model = recipe.model.build().to(device)
+    torch.manual_seed(recipe.seed)  # in every process alike: all begin with the same weights
+    model = recipe.model.build()
+    taken = recipe.after.into(model) if recipe.after else ""
+    model = model.to(device)
     objectives = [objective.build(model).to(device) for objective in recipe.objectives]
     learner = Learner(model, objectives, recipe.weights)
     mixture = recipe.data.build(seed=recipe.seed)
     loader = Loader(mixture, budget=recipe.budget, sample_rate=model.sample_rate, reading=recipe.reading)
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / "recipe.json", binary=False) as file:
-        file.write(dumps(recipe))
-    print(f"{dumps(recipe)}\n{mixture}\n{_sizes(model)}", flush=True)
-    progress = train(
+    if distributed.rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(folder / "recipe.json", binary=False) as file:
+            file.write(dumps(recipe))
+        print(f"{dumps(recipe)}\n{mixture}\n{_sizes(model)}\n{taken}".rstrip(), flush=True)
+    return train(
         learner,
         batches=loader.batches,
         optimizer_config=recipe.optimizer,
@@ -111,11 +124,14 @@ def run(recipe: Recipe, *, folder: Path, device: str = "cpu") -> Progress:
         training=recipe.training,
         checkpoints=checkpoints,
         report=Report(folder, name=recipe.name, steps=recipe.training.steps),
-        validate=lambda: _validate(recipe.checks, model=model),
+        validate=lambda trained: _validate(recipe.checks, model=trained),
+        export=lambda trained, name: saved.save(trained, folder / name, source=_source(recipe, name)),
+        seed=recipe.seed,
     )
-    if progress.step == recipe.training.steps:
-        saved.save(model, folder, source=f"a run of the recipe {recipe.name}")
-    return progress
+
+
+def _source(recipe: Recipe, name: str) -> str:
+    return f"a run of the recipe {recipe.name}" + (f", {name} weights" if name else "")
 
 
 def _sizes(model: JointModel) -> str:
@@ -128,9 +144,13 @@ def _validate(checks: Sequence[Check], *, model: JointModel) -> dict[str, float]
     for check in checks:
         clips = embed_samples(model, samples=check.source.build())
         result = check.protocol.run(model, clips=clips)
-        scores[f"{check.name} text-to-audio R@10"] = result.text_to_audio.recall_at_10
-        scores[f"{check.name} audio-to-text R@10"] = result.audio_to_text.recall_at_10
+        recalls = (result.text_to_audio.recall_at_10, result.audio_to_text.recall_at_10)
+        scores |= dict(zip(_score_names(check), recalls, strict=True))
     return scores
+
+
+def _score_names(check: Check) -> tuple[str, str]:
+    return f"{check.name} text-to-audio R@10", f"{check.name} audio-to-text R@10"
 
 
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:

@@ -1,41 +1,27 @@
 """Contrast against the formula written out, across processes, and at its extremes."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import processes
 import tiny
 from lapis import distributed
-from lapis.data.batching import Batch, Draw
-from lapis.data.sample import Location, Sample
-from lapis.objectives.contrast import Sigmoid, Softmax, positives, sigmoid_contrast, softmax_contrast
+from lapis.objectives.contrast import GLAP, GLAP_AS_RELEASED, Sigmoid, Softmax, sigmoid_contrast, softmax_contrast
 from lapis.objectives.learner import Encoded
-from lapis.ragged import Ragged
+from lapis.objectives.positives import Positives
+from lapis.objectives.streaming import streamed_sigmoid, streamed_softmax
+from objectives.batches import batch_of
 
 
 def _unit(count, width=8, seed=0):
     rows = torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
     return F.normalize(rows, dim=-1).requires_grad_()
-
-
-def _batch(captions, more=(), first=0):
-    """Clips that drew `captions`; each also has those of `more`, by its number."""
-    draws = tuple(
-        Draw(
-            first + number,
-            Sample(
-                f"clip{first + number}", Location(Path("nowhere")), {"eng_Latn": (caption, *dict(more).get(number, ()))}
-            ),
-        )
-        for number, caption in enumerate(captions)
-    )
-    return Batch(
-        Ragged(torch.zeros(len(captions)), (1,) * len(captions)), tuple(captions), draws, first + len(captions)
-    )
 
 
 def test_softmax_is_the_published_loss_where_each_has_one_positive():
@@ -73,64 +59,179 @@ def test_equal_captions_share_their_target():
     torch.testing.assert_close(shared, torch.tensor(2.0).log())
 
 
-def test_rules_of_positives():
-    """A caption belongs to every clip that has it, whoever drew it; a clip's row need not be a caption's column."""
-    batch = _batch(["a dog", "a dog", "rain", "a dog barks"], {3: ("a dog",)})
-    device = torch.device("cpu")
-    assert torch.equal(positives(batch, rule="pair", device=device), torch.eye(4, dtype=torch.bool))
-    assert positives(batch, rule="caption", device=device).int().tolist() == [
-        [1, 1, 0, 0],
-        [1, 1, 0, 0],
-        [0, 0, 1, 0],
-        [1, 1, 0, 1],
-    ]
-
-
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("same", [False, True])
-def test_finite_at_the_extremes(count, same):
+@pytest.mark.parametrize("equal_captions", [False, True])
+def test_finite_and_equal_at_the_extremes(count, same, equal_captions):
+    """One clip; texts that are their clips or the opposite; one caption for all; the largest scale."""
     audio = _unit(count)
     text = audio if same else -audio
-    positive = torch.ones(count, count, dtype=torch.bool)
-    for loss in (
-        softmax_contrast(audio, text, positive, scale=torch.tensor(100.0)),
-        sigmoid_contrast(audio, text, positive, scale=torch.tensor(100.0), bias=torch.tensor(-10.0)),
+    numbers = torch.arange(count)
+    drawn = torch.zeros_like(numbers) if equal_captions else numbers
+    rule = Positives(numbers, drawn[:, None], numbers, drawn)
+    learned = {"scale": torch.tensor(100.0, requires_grad=True), "bias": torch.tensor(-10.0, requires_grad=True)}
+    scale = {"scale": learned["scale"]}
+    for inputs, plain, streamed in (
+        (
+            [audio, *scale.values()],
+            softmax_contrast(audio, text, rule.matrix(), **scale),
+            streamed_softmax(audio, text, rule, **scale, chunk=1),
+        ),
+        (
+            [audio, *learned.values()],
+            sigmoid_contrast(audio, text, rule.matrix(), **learned),
+            streamed_sigmoid(audio, text, rule, **learned, chunk=1),
+        ),
     ):
-        assert loss.isfinite()
-        assert torch.autograd.grad(loss, audio)[0].isfinite().all()
+        assert plain.isfinite()
+        torch.testing.assert_close(streamed, plain)
+        for one, other in zip(torch.autograd.grad(plain, inputs), torch.autograd.grad(streamed, inputs), strict=True):
+            assert one.isfinite().all()
+            torch.testing.assert_close(other, one, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", [Softmax.Config(chunk=2), Sigmoid.Config(chunk=2), Sigmoid.Config()], ids=str)
+def test_half_vectors_are_compared_in_float32(config):
+    """Under autocast too, and the gradients come back in the vectors' own precision."""
+    model = tiny.model()
+    objective, batch = config.build(model), batch_of(CAPTIONS)
+    losses = []
+    for autocast in (False, True):
+        encoded = Encoded(model, batch)
+        vectors = [_unit(5, seed=seed).detach().bfloat16().requires_grad_() for seed in (0, 1)]
+        vars(encoded).update(audio=vectors[0], text=vectors[1])
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = objective(model, batch, encoded)["contrast"]
+        loss.backward()
+        assert loss.dtype == torch.float32 and all(vector.grad.dtype == torch.bfloat16 for vector in vectors)
+        losses.append(loss)
+    assert torch.equal(*losses)
+
+
+def test_no_block_is_larger_than_asked_for():
+    """What lies between the inputs and the loss: blocks, rows, and never the matrix."""
+    sizes: list[int] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            answer = function(*arguments, **(keywords or {}))
+            sizes.extend(part.numel() for part in tree_leaves(answer) if isinstance(part, torch.Tensor))
+            return answer
+
+    count, chunk = 64, 8
+    audio, text, numbers = _unit(count), _unit(count, seed=1), torch.arange(count)
+    rule = Positives(numbers, numbers[:, None], numbers, numbers)
+    scale, bias = torch.tensor(10.0, requires_grad=True), torch.tensor(-10.0)
+    with Watch():
+        streamed_softmax(audio, text, rule, scale=scale, chunk=chunk).backward()
+        streamed_sigmoid(audio, text, rule, scale=scale, bias=bias, chunk=chunk).backward()
+    assert chunk**2 in sizes and max(sizes) <= audio.numel()
 
 
 CAPTIONS = ("a dog", "rain", "a dog", "wind", "a cat")
-COUNTS = (3, 2)
+COUNTS = {1: (5,), 2: (3, 2), 4: (1, 2, 1, 1)}
 
 
-def _values_and_gradients(kind: str, rule: str) -> list[np.ndarray]:
-    """This process's share of the loss on five clips: the loss, and the gradients of rows and parameters."""
-    config = (Softmax if kind == "softmax" else Sigmoid).Config(positives=rule)
+def _values_and_gradients(config, as_rank: int | None = None, world_size: int = 1) -> list[np.ndarray]:
+    """The loss on this process's share of five clips, and the gradients of its rows and of the parameters.
+
+    With `as_rank` one process alone takes the share that a process of so many would have.
+    """
     model = tiny.model()
     objective = config.build(model)
-    first = sum(COUNTS[: distributed.rank()]) if distributed.is_running() else 0
-    count = COUNTS[distributed.rank()] if distributed.is_running() else sum(COUNTS)
-    share = slice(first, first + count)
+    counts = COUNTS[world_size if as_rank is not None else distributed.world_size()]
+    rank = distributed.rank() if as_rank is None else as_rank
+    first = sum(counts[:rank])
+    share = slice(first, first + counts[rank])
     audio, text = (_unit(5, seed=seed).detach()[share].clone().requires_grad_() for seed in (0, 1))
-    batch = _batch(CAPTIONS[share], first=first)
+    batch = batch_of(CAPTIONS[share], {0: ("wind",), 3: ("rain", "a cat")}, first=first)
     encoded = Encoded(model, batch)
     vars(encoded).update(audio=audio, text=text)  # as if the towers had been asked already
     loss = objective(model, batch, encoded)["contrast"]
-    loss.backward()
+    (2 * loss).backward()
     # Data-parallel training averages gradients over the processes; rows belong to one process each.
     shares = [gradient / distributed.world_size() for gradient in (audio.grad, text.grad)]
     return [value.detach().numpy() for value in (loss, *shares, *(p.grad for p in objective.parameters()))]
 
 
+FORMS = [{}, {"chunk": 2}, {"gather": "ring"}, {"gather": "ring", "chunk": 2}]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("rule", ["pair", "caption"])
-@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
-def test_two_processes_equal_one(kind, rule):
-    alone = _values_and_gradients(kind, rule)
-    shares = processes.run(_values_and_gradients, kind, rule)
-    for share in shares:
-        np.testing.assert_allclose(share[0], alone[0], atol=1e-5)
-        for of_share, expected in zip(share[3:], alone[3:], strict=True):
-            np.testing.assert_allclose(of_share, expected, atol=1e-5)
-    for place in (1, 2):
-        np.testing.assert_allclose(np.concatenate([share[place] for share in shares]), alone[place], atol=1e-5)
+@pytest.mark.parametrize("kind", [Softmax, Sigmoid])
+def test_every_form_is_the_plain_one(kind, rule, form):
+    plain = _values_and_gradients(kind.Config(positives=rule))
+    for value, expected in zip(_values_and_gradients(kind.Config(positives=rule, **form)), plain, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+def _all_forms() -> list[list[np.ndarray]]:
+    return [_values_and_gradients(config) for config in CONFIGS]
+
+
+CONFIGS = [
+    kind.Config(positives=rule, **form) for kind in (Softmax, Sigmoid) for rule in ("pair", "caption") for form in FORMS
+]
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_several_processes_equal_one(world_size):
+    answers = processes.run(_all_forms, world_size=world_size)
+    for number, config in enumerate(CONFIGS):
+        alone = _values_and_gradients(_plain(config))
+        shares = [answer[number] for answer in answers]
+        for share in shares:
+            for place in (0, *range(3, len(alone))):
+                np.testing.assert_allclose(share[place], alone[place], atol=1e-5, err_msg=str(config))
+        for place in (1, 2):
+            together = np.concatenate([share[place] for share in shares])
+            np.testing.assert_allclose(together, alone[place], atol=1e-5, err_msg=str(config))
+
+
+def _plain(config):
+    """The plain form of a config, for one process."""
+    return replace(config, gather="gathered", chunk=None)
+
+
+def _local() -> list[list[np.ndarray]]:
+    return [_values_and_gradients(config) for config in LOCAL]
+
+
+LOCAL = [Softmax.Config(gather="local"), Sigmoid.Config(gather="local", chunk=2), GLAP_AS_RELEASED]
+
+
+def test_local_comparison_knows_no_other_process():
+    answers = processes.run(_local)
+    for rank, answer in enumerate(answers):
+        for config, values in zip(LOCAL, answer, strict=True):
+            alone = _values_and_gradients(config, as_rank=rank, world_size=2)
+            for place, (value, expected) in enumerate(zip(values, alone, strict=True)):
+                # Rows were divided by the number of processes there, and by one here.
+                np.testing.assert_allclose(value * (2 if place in (1, 2) else 1), expected, atol=1e-6)
+
+
+def test_the_released_form_divides_by_a_temperature_and_adds_a_little():
+    objective = GLAP.build(tiny.model())
+    assert {name: round(p.item(), 4) for name, p in objective.named_parameters()} == {
+        "temperature": 0.07,
+        "bias": -10.0,
+    }
+    torch.testing.assert_close(objective.scale, torch.tensor(1 / 0.07))
+    described, released = _values_and_gradients(GLAP)[0], _values_and_gradients(GLAP_AS_RELEASED)[0]
+    audio, text = _unit(5).detach(), _unit(5, seed=1).detach()
+    little = audio.abs().mean() / audio.norm() + text.abs().mean() / text.norm()
+    np.testing.assert_allclose(released - described, little.numpy(), atol=1e-5)
+
+
+def test_what_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match="chunk must be at least 1, or None for no blocks, got 0"):
+        Softmax.Config(chunk=0)
+    with pytest.raises(ValueError, match='gather="local", got gathered'):
+        Sigmoid.Config(spread=True)
+
+
+def test_what_is_learned_is_in_the_state():
+    assert set(Softmax.Config().build(tiny.model()).state_dict()) == {"log_scale"}
+    assert set(Sigmoid.Config().build(tiny.model()).state_dict()) == {"log_scale", "bias"}
+    assert set(GLAP.build(tiny.model()).state_dict()) == {"temperature", "bias"}

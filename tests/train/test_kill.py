@@ -23,8 +23,9 @@ SETTINGS = (
 )
 
 
-def _start(folder, *, workers, resume=False):
-    command = [sys.executable, "-m", "lapis.cli", "train", "pocket", "--out", str(folder), "--device", "cpu"]
+def _start(folder, *, workers, resume=False, processes=1):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] * (processes > 1)
+    command = [sys.executable, *torchrun, "-m", "lapis.cli", "train", "pocket", "--out", str(folder), "--device", "cpu"]
     command += ["--set", *SETTINGS, f"reading.workers={workers}"] + ["--resume"] * resume
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
 
@@ -77,7 +78,23 @@ def test_control_c_to_all_processes_of_a_terminal_saves_and_goes_on_exactly(whol
     assert _losses(tmp_path) == whole
 
 
-def test_several_processes_are_refused(tmp_path):
-    command = [sys.executable, "-m", "lapis.cli", "train", "pocket", "--out", str(tmp_path)]
+def test_sigterm_to_torchrun_stops_all_processes_with_a_checkpoint(tmp_path):
+    process = _start(tmp_path, workers=1, processes=2)
+    deadline = time.monotonic() + 200
+    while len(_losses(tmp_path)) < 6:
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
+        time.sleep(0.02)
+    process.terminate()
+    process.communicate(timeout=60)
+    stopped = len(_losses(tmp_path))
+    assert 6 <= stopped < 14 and (tmp_path / f"checkpoint-{stopped:08d}.pt").exists()
+    _finish(_start(tmp_path, workers=0, resume=True, processes=2))
+    assert [step for step, _, _ in _losses(tmp_path)] == list(range(1, 15))
+    assert {clips for _, _, clips in _losses(tmp_path)} == {12}
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_several_processes_without_torchrun_are_refused(tmp_path):
+    command = [sys.executable, "-m", "lapis.cli", "train", "pocket", "--out", str(tmp_path), "--device", "cpu"]
     answer = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"WORLD_SIZE": "2"}, check=False)
-    assert answer.returncode == 2 and "training runs in one process" in answer.stderr
+    assert answer.returncode == 2 and "RANK is not: start several processes with torchrun" in answer.stderr

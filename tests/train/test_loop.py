@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def _train(learner, folder: Path, batch, *, recipe="one", steps=6, on_batch=lamb
         training=Training(steps=steps, **{"validate_every": 4, "save_every": 2} | training),
         checkpoints=Checkpoints(folder, recipe={"name": recipe}),
         report=Report(folder, name="test", steps=steps),
-        validate=lambda: {"always": 0.5},
+        validate=lambda model: {"always": 0.5},
+        export=lambda model, name: None,
     )
 
 
@@ -172,3 +174,15 @@ def test_what_a_killed_save_left_behind_is_removed(batch, tmp_path):
     leftover.write_bytes(b"half")
     _train(_learner(), tmp_path / "run", batch, steps=1)
     assert not leftover.exists()
+
+
+def test_a_cached_run_is_the_run_in_one_pass(batch, tmp_path):
+    losses = []
+    for cached_clips in (None, 4):
+        model = tiny.model(audio=replace(tiny.CONFIG.audio, augment=None))
+        learner = Learner(model, [Softmax.Config().build(model)], {"contrast": 1.0})
+        folder = tmp_path / f"run{cached_clips}"
+        _train(learner, folder, batch, cached_clips=cached_clips)
+        losses.append([line["losses"]["contrast"] for line in read_log(folder / "log.jsonl") if "losses" in line])
+    assert losses[0][-1] < losses[0][0]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -44,6 +45,7 @@ class M2d(nn.Module):
                 0.9984 at 23 s; `lapis.pretrained.m2d_clap.chunking_shift` measures it for the
                 weights and sounds at hand.
             classes: of an AudioSet head (527); None for none.
+            trainable: whether patches, class token and transformer learn; the pooling and the head do in any case.
         """
 
         front_end: LogMel.Config = spectrogram.M2D
@@ -58,6 +60,12 @@ class M2d(nn.Module):
         pooling: Literal["mean", "frames", "semantic"] = "mean"
         chunking: Literal["published", "complete"] = "published"
         classes: int | None = None
+        trainable: bool = True
+
+        @property
+        def transformer(self) -> Transformer.Config:
+            """Of the blocks over patches."""
+            return Transformer.Config(width=self.width, depth=self.depth, heads=self.heads, hidden=self.hidden)
 
         def build(self) -> "M2d":
             """The module of this value, with fresh parameters."""
@@ -82,13 +90,21 @@ class M2d(nn.Module):
         self.width = config.width * self.bands if config.pooling == "frames" else config.width
         self.class_token = nn.Parameter(torch.randn(config.width) * 0.02)
         # Fixed, but stored with the weights: models tuned at another length hold a stretched table.
-        grid = torch.cartesian_prod(torch.arange(config.columns), torch.arange(self.bands))
-        self.register_buffer("positions", SinCos(axes=2, width=config.width)(grid))
-        self.transformer = Transformer.Config(
-            width=config.width, depth=config.depth, heads=config.heads, hidden=config.hidden
-        ).build()
+        self.register_buffer("positions", self.placing(config.width))
+        self.transformer = config.transformer.build()
         self.semantic = SemanticPooling(config.width) if config.pooling == "semantic" else None
+        # All linear layers begin as those of masked autoencoders (arXiv 2111.06377, appendix A.1).
+        self.apply(xavier)
         self.head = ClassHead(config.width, config.classes) if config.classes else None
+        if not config.trainable:
+            self.class_token.requires_grad_(False)
+            self.patches.requires_grad_(False)
+            self.transformer.requires_grad_(False)
+
+    def placing(self, width: int) -> Float[Tensor, "positions width"]:
+        """Sines and cosines of every place: half of the width tells the column, half the band."""
+        grid = torch.cartesian_prod(torch.arange(self.config.columns), torch.arange(self.bands))
+        return SinCos(axes=2, width=width)(grid)
 
     def num_tokens(self, num_samples: int) -> int:
         """Tokens of a clip of so many samples."""
@@ -111,13 +127,13 @@ class M2d(nn.Module):
 
     def forward(self, waveforms: Ragged) -> Ragged:
         """Rows are samples in; tokens of shape (rows, width) out, time first, `num_tokens` a clip."""
-        chunks, lengths = self._embedded(waveforms)
-        return Ragged(self.transformer.in_groups(chunks).without_first().rows, lengths)
+        chunks = self.embedded(waveforms)
+        return chunks.joined(self.transformer.in_groups(chunks.items))
 
     def layers(self, waveforms: Ragged) -> list[Ragged]:
         """The tokens after every layer; the last one's are normalised, and are what `forward` answers with."""
-        chunks, lengths = self._embedded(waveforms)
-        return [Ragged(layer.without_first().rows, lengths) for layer in self.transformer.layers(chunks)]
+        chunks = self.embedded(waveforms)
+        return [chunks.joined(layer) for layer in self.transformer.layers(chunks.items)]
 
     def frames(self, tokens: Ragged) -> Ragged:
         """Tokens as frame features: all bands of a column side by side, 3840 wide at 16 x 16, one row each 160 ms."""
@@ -152,15 +168,26 @@ class M2d(nn.Module):
             raise ValueError("these weights have no head of classes")
         return self.head
 
-    def _embedded(self, waveforms: Ragged) -> tuple[Ragged, tuple[int, ...]]:
-        """Chunks, a class token before each, and the tokens of each clip without those."""
+    def embedded(self, waveforms: Ragged, *, complete_to: int | None = None) -> "Chunks":
+        """What the transformer is given: patches at their positions, a class token before those of each chunk.
+
+        Args:
+            waveforms: rows are samples.
+            complete_to: complete shorter clips to so many frames with the value 0 before normalisation, as M2D-CLAP's
+                released training code does; silence lies at -15.9 there, so that it hears a loud noise. None: not.
+        """
         spectrogram = self.log_mel(waveforms)
+        if complete_to is not None:
+            value = -self.config.front_end.mean / self.config.front_end.deviation
+            missing = [(0, 0, 0, max(0, complete_to - length)) for length in spectrogram.lengths]
+            clips = zip(spectrogram.split(), missing, strict=True)
+            spectrogram = Ragged.pack([F.pad(clip, padding, value=value) for clip, padding in clips])
         chunks = spectrogram.cut(self._chunk_frames)
         most = self.config.columns * self.config.patch_frames
         patches = self.patches(chunks.first([min(length, most) for length in chunks.lengths]))
         placed = patches.map(lambda rows: rows + self.positions[patches.index_in_item].to(rows.dtype))
-        lengths = tuple(sum(self._columns_of(frames)) * self.bands for frames in spectrogram.lengths)
-        return placed.prepend(self.class_token), lengths
+        of_clip = tuple(len(self._columns_of(frames)) for frames in spectrogram.lengths)
+        return Chunks(placed.prepend(self.class_token), of_clip)
 
     def _columns(self, num_samples: int) -> list[int]:
         return self._columns_of(self.config.front_end.num_frames(num_samples))
@@ -177,6 +204,28 @@ class M2d(nn.Module):
         return self.config.chunk_frames if self.config.chunking == "published" else complete
 
 
+@dataclass(frozen=True)
+class Chunks:
+    """Chunks of sound as items, a class token before the patches of each, and how many chunks each clip has."""
+
+    items: Ragged
+    of_clip: tuple[int, ...]
+
+    def joined(self, tokens: Ragged) -> Ragged:
+        """The tokens of each clip, its chunks one after another, from those of chunks, whose class token is dropped."""
+        lengths = iter(tokens.lengths)
+        of_clip = tuple(sum(next(lengths) - 1 for _ in range(count)) for count in self.of_clip)
+        return Ragged(tokens.without_first().rows, of_clip)
+
+
+def xavier(module: nn.Module) -> None:
+    """The start of a linear layer in masked autoencoders: as `nn.Module.apply` takes it."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 class ClassHead(nn.Module):
     """Batch norm without scale, then a linear layer: the head of M2D's fine-tuned weights."""
 
@@ -190,6 +239,21 @@ class ClassHead(nn.Module):
     def forward(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows classes"]:
         """Logits."""
         return self.linear(self.norm(rows))
+
+
+def with_columns(
+    positions: Float[Tensor, "places width"], *, bands: int, columns: int
+) -> Float[Tensor, "other_places width"]:
+    """A table of positions for another number of columns, as M2D makes it between stages of training.
+
+    More columns stretch it in time (bicubic), fewer take the first ones.
+    """
+    grid = positions.unflatten(0, (-1, bands))
+    if columns <= len(grid):
+        return grid[:columns].flatten(0, 1)
+    by_width = grid.permute(2, 1, 0)[None]
+    stretched = F.interpolate(by_width, size=(bands, columns), mode="bicubic", antialias=False)
+    return stretched[0].permute(2, 1, 0).flatten(0, 1)
 
 
 def geometry(official: Mapping[str, Tensor], *, sample_rate: int) -> M2d.Config:

@@ -97,12 +97,19 @@ class Slap(nn.Module):
 
     def forward(self, waveforms: Ragged) -> Ragged:
         """Rows are samples in; tokens of shape (rows, width) out, time first, `num_tokens` a clip."""
-        patches = self.patches(self.augment(self.log_mel(waveforms)))
+        return self.encode_patches(self.embed_patches(waveforms))
+
+    def embed_patches(self, waveforms: Ragged) -> Ragged:
+        """What enters the transformer: rows are samples in, a projected patch of shape (width) a token out."""
+        return self.patches(self.augment(self.log_mel(waveforms)))
+
+    def encode_patches(self, patches: Ragged) -> Ragged:
+        """Projected patches, some of them perhaps replaced by something learned, to tokens; positions are theirs."""
         return self.transformer(patches, angles=self.rotary(self.patches.positions(patches)))
 
     def layers(self, waveforms: Ragged) -> list[Ragged]:
         """The tokens after every layer; the last one's are normalised, and are what `forward` answers with."""
-        patches = self.patches(self.augment(self.log_mel(waveforms)))
+        patches = self.embed_patches(waveforms)
         return list(self.transformer.layers(patches, angles=self.rotary(self.patches.positions(patches))))
 
     def pool(self, tokens: Ragged) -> Float[Tensor, "clips width"]:

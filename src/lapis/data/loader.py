@@ -59,8 +59,13 @@ def _unchanged(read: Batch | ValueError) -> Batch | ValueError:
 
 
 def _leave_interrupts_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; a worker that broke off within a file would cut its sound."""
+    """Ctrl-C reaches all processes of a terminal, and torchrun passes SIGTERM on to all that a process started.
+
+    A worker that broke off within a file would cut its sound, and one that ended would end the run without a
+    checkpoint. A second SIGTERM ends it, as its parent asks for where it does not end by itself.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 class Reader(Dataset):

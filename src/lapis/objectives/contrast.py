@@ -1,12 +1,12 @@
 """Contrastive objectives: softmax (CLIP, SLAP, M2D-CLAP) and sigmoid (SigLIP, GLAP), over the clips of all processes.
 
 The losses are plain functions of two sets of unit vectors and a matrix that says which pairs belong together; the
-classes add what is learned beside them. Logits are float32 whatever the model's precision.
+classes add what is learned beside them, and choose between these functions and their twins without the matrix
+(`streaming.py`). Logits are float32 whatever the model's precision.
 """
 
-import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -18,10 +18,8 @@ from lapis import distributed
 from lapis.data.batching import Batch
 from lapis.model import JointModel
 from lapis.objectives.learner import Encoded, Objective
-
-Positives = Literal["pair", "caption"]
-"""Which captions of a batch belong to a clip: the one drawn for it; or every one that is among its captions,
-whichever clip drew it (captions of a class, and those that machines write, repeat: they are no negatives)."""
+from lapis.objectives.positives import Gather, Rule, positives
+from lapis.objectives.streaming import streamed_sigmoid, streamed_softmax
 
 
 def softmax_contrast(
@@ -67,36 +65,43 @@ def _similarity(
         return audio.float() @ text.float().T
 
 
-def positives(batch: Batch, *, rule: Positives, device: torch.device) -> Bool[Tensor, "all_clips all_clips"]:
-    """Which clip (row) and drawn caption (column) belong together, over the clips of all processes."""
-    clips = distributed.gather(torch.tensor([draw.number for draw in batch.draws], device=device))
-    own = clips[:, None] == clips[None, :]
-    if rule == "pair":
-        return own
-    drawn = distributed.gather(torch.tensor([_number(caption) for caption in batch.captions], device=device))
-    texts = [
-        (draw.number, _number(text)) for draw in batch.draws for of in draw.sample.captions.values() for text in of
-    ]
-    owners, owned = distributed.gather(torch.tensor(texts, device=device)).unbind(1)
-    has = (owners[:, None] == clips[None, :]).float().T @ (owned[:, None] == drawn[None, :]).float()
-    return own | (has > 0)
+def _spread(vectors: Float[Tensor, "clips width"]) -> Float[Tensor, ""]:
+    """The mean size of an entry over the norm of all: smallest where few entries hold everything."""
+    return vectors.abs().mean() / vectors.norm()
 
 
-def _number(text: str) -> int:
-    """A number for a text that is the same in every process."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "little")
+def _compared(encoded: Encoded, gather: Gather) -> tuple[Float[Tensor, "clips width"], Float[Tensor, "clips width"]]:
+    """The vectors that a process needs at once."""
+    if gather == "gathered":
+        return distributed.gather(encoded.audio), distributed.gather(encoded.text)
+    return encoded.audio, encoded.text
+
+
+def _check_chunk(chunk: int | None) -> None:
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1, or None for no blocks, got {chunk}")
 
 
 class Softmax(Objective):
     """Softmax contrast with a learned scale; its term is named `contrast`."""
 
+    vectors_only = True
+
     @dataclass(frozen=True)
     class Config:
-        """CLIP's start and bound of the scale (arXiv 2103.00020, section 2.5)."""
+        """CLIP's start and bound of the scale (arXiv 2103.00020, section 2.5).
+
+        `chunk`: the matrix of logits is never whole, but made in blocks of so many clips and captions.
+        """
 
         temperature: float = 0.07
         max_scale: float = 100.0
-        positives: Positives = "pair"
+        positives: Rule = "pair"
+        gather: Gather = "gathered"
+        chunk: int | None = None
+
+        def __post_init__(self) -> None:
+            _check_chunk(self.chunk)
 
         def build(self, model: JointModel) -> "Softmax":
             """The objective with a fresh scale."""
@@ -108,23 +113,43 @@ class Softmax(Objective):
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
 
     def forward(self, model: JointModel, batch: Batch, encoded: Encoded) -> dict[str, Float[Tensor, ""]]:
-        """The term `contrast` over the clips of all processes."""
-        audio, text = distributed.gather(encoded.audio), distributed.gather(encoded.text)
-        positive = positives(batch, rule=self.config.positives, device=audio.device)
-        scale = self.log_scale.exp().clamp(max=self.config.max_scale)
-        return {"contrast": softmax_contrast(audio, text, positive, scale=scale)}
+        """The term `contrast` over the clips of all processes; with "local" over those of this one."""
+        config = self.config
+        audio, text = _compared(encoded, config.gather)
+        belong = positives(batch, rule=config.positives, device=audio.device, gather=config.gather)
+        scale = self.log_scale.exp().clamp(max=config.max_scale)
+        if config.chunk is None and config.gather != "ring":
+            return {"contrast": softmax_contrast(audio, text, belong.matrix(), scale=scale)}
+        ring = config.gather == "ring"
+        return {"contrast": streamed_softmax(audio, text, belong, scale=scale, chunk=config.chunk, ring=ring)}
 
 
 class Sigmoid(Objective):
     """Sigmoid contrast with a learned scale and bias; its term is named `contrast`."""
 
+    vectors_only = True
+
     @dataclass(frozen=True)
     class Config:
-        """SigLIP's start (arXiv 2303.15343, section 3.3); GLAP starts at the temperature 0.07 and the same bias."""
+        """SigLIP's start (arXiv 2303.15343, section 3.3); `GLAP` below is another.
+
+        `learned`: the logarithm of the scale, or the temperature itself, by which cosines are divided. `chunk`: the
+        matrix of logits is never whole, but made in blocks of so many clips and captions. `spread`: adds the mean size
+        of a vector's entries over the norm of all vectors, of sounds and of texts; only for local comparison.
+        """
 
         temperature: float = 0.1
         bias: float = -10.0
-        positives: Positives = "pair"
+        positives: Rule = "pair"
+        gather: Gather = "gathered"
+        chunk: int | None = None
+        learned: Literal["log_scale", "temperature"] = "log_scale"
+        spread: bool = False
+
+        def __post_init__(self) -> None:
+            _check_chunk(self.chunk)
+            if self.spread and self.gather != "local":
+                raise ValueError(f'spread is defined over the clips of one process: gather="local", got {self.gather}')
 
         def build(self, model: JointModel) -> "Sigmoid":
             """The objective with a fresh scale and bias."""
@@ -133,11 +158,33 @@ class Sigmoid(Objective):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
+        if config.learned == "log_scale":
+            self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
+        else:
+            self.temperature = nn.Parameter(torch.tensor(config.temperature))
         self.bias = nn.Parameter(torch.tensor(config.bias))
 
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """By which cosines are multiplied."""
+        return self.log_scale.exp() if self.config.learned == "log_scale" else 1 / self.temperature
+
     def forward(self, model: JointModel, batch: Batch, encoded: Encoded) -> dict[str, Float[Tensor, ""]]:
-        """The term `contrast` over the clips of all processes."""
-        audio, text = distributed.gather(encoded.audio), distributed.gather(encoded.text)
-        positive = positives(batch, rule=self.config.positives, device=audio.device)
-        return {"contrast": sigmoid_contrast(audio, text, positive, scale=self.log_scale.exp(), bias=self.bias)}
+        """The term `contrast` over the clips of all processes; with "local" over those of this one."""
+        config = self.config
+        audio, text = _compared(encoded, config.gather)
+        belong = positives(batch, rule=config.positives, device=audio.device, gather=config.gather)
+        learned = {"scale": self.scale, "bias": self.bias}
+        if config.chunk is None and config.gather != "ring":
+            loss = sigmoid_contrast(audio, text, belong.matrix(), **learned)
+        else:
+            ring = config.gather == "ring"
+            loss = streamed_sigmoid(audio, text, belong, **learned, chunk=config.chunk, ring=ring)
+        return {"contrast": loss + _spread(audio) + _spread(text) if config.spread else loss}
+
+
+GLAP = Sigmoid.Config(temperature=0.07, bias=-10.0, learned="temperature")
+"""As arXiv 2506.11350 describes it, with its batch of all processes; the temperature is learned without a logarithm."""
+
+GLAP_AS_RELEASED = replace(GLAP, gather="local", spread=True)
+"""As the released code does: a process compares its own clips only, and a small term (0.006 in all) is added."""

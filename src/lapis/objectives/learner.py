@@ -3,10 +3,10 @@
 DDP, FSDP and compilation see only what passes through a wrapped module's `forward`; the learner is that module.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,10 +18,15 @@ from lapis.ragged import Ragged
 
 
 class Encoded:
-    """The towers' answers to one batch, each computed when first asked for and at most once."""
+    """The towers' answers to one batch, each computed when first asked for and at most once.
 
-    def __init__(self, model: JointModel, batch: Batch) -> None:
+    An objective that hears a batch in its own way gives its `tokens` to the objectives that it holds.
+    """
+
+    def __init__(self, model: JointModel, batch: Batch, *, tokens: Ragged | None = None) -> None:
         self._model, self._batch = model, batch
+        if tokens is not None:
+            self.tokens = tokens
 
     @cached_property
     def tokens(self) -> Ragged:
@@ -42,9 +47,16 @@ class Encoded:
 class Objective(nn.Module):
     """A loss and the parameters only training needs. Abstract: an objective is a file with one such class."""
 
+    vectors_only = False
+    """Whether it takes from the model only `encoded.audio` and `encoded.text`; the cached step can serve no other."""
+
     def forward(self, model: JointModel, batch: Batch, encoded: Encoded) -> dict[str, Float[Tensor, ""]]:
         """The named terms of this loss, unweighted."""
         raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def measures(self) -> dict[str, Float[Tensor, ""]]:
+        """What the last forward saw beside its terms, without gradient: for the report."""
+        return {}
 
     def after_step(self, model: JointModel, *, step: int) -> None:
         """What moves without a gradient: averages of weights, centres."""
@@ -63,6 +75,7 @@ class Step:
 
     total: Float[Tensor, ""]
     losses: dict[str, Float[Tensor, ""]]
+    measures: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
 
 
 class Learner(nn.Module):
@@ -74,16 +87,22 @@ class Learner(nn.Module):
         self.objectives = nn.ModuleList(objectives)
         self.weights = dict(weights)
 
-    def forward(self, batch: Batch) -> Step:
+    def forward(self, batch: Batch, work: Callable[["Learner", Batch], Any] | None = None) -> Any:
+        """The `losses` of a batch; or what other `work` finds, since wrappers see only what goes through here."""
+        return work(self, batch) if work else self.losses(batch, Encoded(self.model, batch))
+
+    def losses(self, batch: Batch, encoded: Encoded) -> Step:
         """All losses of a batch and their weighted sum."""
-        encoded = Encoded(self.model, batch)
         losses: dict[str, Tensor] = {}
+        measures: dict[str, Tensor] = {}
         for objective in self.objectives:
             found = objective(self.model, batch, encoded)
             if repeated := found.keys() & losses.keys():
                 raise ValueError(f"two objectives name a term {sorted(repeated)[0]!r}: every term needs its own name")
             losses |= found
-        return Step(total=weighted(losses, self.weights), losses=losses)
+            assert isinstance(objective, Objective)
+            measures |= objective.measures()
+        return Step(total=weighted(losses, self.weights), losses=losses, measures=measures)
 
     def after_step(self, *, step: int) -> None:
         """Let every objective move what has no gradient."""

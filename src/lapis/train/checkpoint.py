@@ -1,27 +1,39 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped, in one file, written whole or not at all."""
 
 import pickle
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
 
 from lapis import distributed
 from lapis.files import atomic_write
+from lapis.train import sharded
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
 """The newest checkpoint and one before it stay on disk."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: steps taken, and the number of the next draw of its data."""
+    """How far a run is: steps taken, the number of the next draw of its data, and the best score so far."""
 
     step: int = 0
     position: int = 0
+    best: float | None = None
+
+
+@runtime_checkable
+class Part(Protocol):
+    """Something of a run that changes from step to step."""
+
+    def state_dict(self) -> dict[str, Any]: ...  # noqa: D102
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...  # noqa: D102
 
 
 class Checkpoints:
@@ -35,23 +47,26 @@ class Checkpoints:
         """Those on disk, oldest first."""
         return sorted(self._folder.glob("checkpoint-*.pt"))
 
-    def save(self, progress: Progress, *, learner: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write a checkpoint and remove those no longer kept."""
+    def save(self, progress: Progress, parts: Mapping[str, Part]) -> None:
+        """Write a checkpoint and remove those no longer kept. What is spread over processes is written by all."""
+        path = self._folder / f"checkpoint-{progress.step:08d}.pt"
+        states = {name: part.state_dict() for name, part in parts.items()}
+        spread = bool(sharded.spread_tensors(states))
+        if spread:
+            sharded.write(_shards(path), states)  # first: the checkpoint is whole when its own file is there
         if distributed.rank() == 0:
             state = {
                 "format": FORMAT,
                 "recipe": self._recipe,
-                "step": progress.step,
-                "position": progress.position,
-                "learner": learner.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "random": torch.get_rng_state(),
-                "random_cuda": torch.cuda.get_rng_state_all(),
+                "progress": asdict(progress),
+                "spread": spread,
+                "parts": sharded.marked(states),
             }
-            with atomic_write(self._folder / f"checkpoint-{progress.step:08d}.pt") as file:
+            with atomic_write(path) as file:
                 torch.save(state, file)
-            for path in self.paths()[:-KEPT]:
-                path.unlink()
+            for old in self.paths()[:-KEPT]:
+                old.unlink()
+                shutil.rmtree(_shards(old), ignore_errors=True)
         distributed.barrier()
 
     def check(self) -> None:
@@ -72,23 +87,37 @@ class Checkpoints:
             raise ValueError(f"{paths[-1]} belongs to a run with another recipe; it differs in {', '.join(counted)}")
         return state
 
-    def restore(self, *, learner: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Put the newest checkpoint's state into the learner and the optimiser; a run without one begins at 0.
+    def restore(self, parts: Mapping[str, Part]) -> Progress:
+        """Put the newest checkpoint's state into the parts; a run without one begins at 0.
 
         Raises:
             ValueError: the file is damaged, of another format, or of a run with another recipe.
         """
-        for leftover in self._folder.glob(".checkpoint-*.part"):  # of a save that was killed
-            leftover.unlink()
+        distributed.barrier()
+        if distributed.rank() == 0:
+            for leftover in self._folder.glob(".checkpoint-*.part"):  # of a save that was killed
+                leftover.unlink()
         state = self._newest()
         if state is None:
             return Progress()
-        learner.load_state_dict(state["learner"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        if len(state["random_cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["random_cuda"])
-        return Progress(state["step"], state["position"])
+        current = sharded.spread_tensors({name: part.state_dict() for name, part in parts.items()})
+        mesh = next(iter(current.values())).device_mesh if current else None
+        states = sharded.read(_shards(self.paths()[-1]), state["parts"], mesh=mesh)
+        if mesh is not None and not state["spread"]:  # of one process, which had nothing to spread
+            states = sharded.spread(states, mesh=mesh, is_spread=lambda path, tensor: _belongs(path, tensor, current))
+        for name, part in parts.items():
+            part.load_state_dict(states[name])
+        return Progress(**state["progress"])
+
+
+def _belongs(path: str, tensor: torch.Tensor, spread: Mapping[str, Any]) -> bool:
+    """Whether a stored tensor is to be spread: as the weight is that it is, or as the weight whose moments it holds."""
+    return path in spread or (path.startswith("optimizer/state/") and tensor.ndim > 0)
+
+
+def _shards(path: Path) -> Path:
+    """The folder beside a checkpoint for tensors that are spread over processes."""
+    return path.with_suffix(".shards")
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lapis import distributed
-from lapis.data.batching import Batch
 from lapis.files import atomic_write
+from lapis.train.line import Line
 
 
 class Report:
@@ -67,42 +67,24 @@ class Report:
         self._bar.start()
         self._task = self._bar.add_task(self._name, total=self._steps, completed=step, text="")
 
-    def step(
-        self,
-        step: int,
-        *,
-        batch: Batch,
-        total: float,
-        losses: Mapping[str, float],
-        learning_rate: float,
-        gradient_norm: float,
-        wait_seconds: float,
-        step_seconds: float,
-    ) -> None:
-        """One step was taken. `wait_seconds` of its `step_seconds` went by waiting for data."""
+    def step(self, step: int, line: Line) -> None:
+        """One step was taken."""
         if not self._speaks:
             return
-        for drop in batch.dropped:
+        for drop in line.dropped:
             self._dropped[f"{drop.name}: {drop.reason}"] += 1
-        line = {
-            "step": step,
-            "total": total,
-            "losses": dict(losses),
-            "learning_rate": learning_rate,
-            "gradient_norm": gradient_norm,
-            "clips": len(batch),
-            "samples": len(batch.waveforms.rows),
-            "dropped": len(batch.dropped),
-            "wait_seconds": round(wait_seconds, 4),
-            "step_seconds": round(step_seconds, 4),
-        }
-        self._write(line)
-        for name, loss in losses.items():
+        self._write({"step": step} | line.to_dict())
+        for name, loss in line.losses.items():
             self._board.add_scalar(f"loss/{name}", loss, step)
-        self._board.add_scalar("learning_rate", learning_rate, step)
-        self._board.add_scalar("gradient_norm", gradient_norm, step)
-        text = "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
-        self._bar.update(self._task, completed=step, text=f"{text}  {len(batch) / step_seconds:.0f} clips/s")
+        for name, measure in line.measures.items():
+            self._board.add_scalar(f"measure/{name}", measure, step)
+        self._board.add_scalar("learning_rate", line.learning_rate, step)
+        self._board.add_scalar("gradient_norm", line.gradient_norm, step)
+        for name, speed in line.speeds().items():
+            if isinstance(speed, float):
+                self._board.add_scalar(f"speed/{name}", speed, step)
+        text = "  ".join(f"{name} {loss:.3f}" for name, loss in line.losses.items())
+        self._bar.update(self._task, completed=step, text=f"{text}  {_told(line)}")
 
     def validation(self, step: int, *, scores: Mapping[str, float]) -> None:
         """The model was measured on held-out data."""
@@ -128,6 +110,15 @@ class Report:
     def _write(self, line: Mapping[str, Any]) -> None:
         self._lines.write(json.dumps(line) + "\n")
         self._lines.flush()
+
+
+def _told(line: Line) -> str:
+    """The speeds as a person reads them, and what holds them back."""
+    told = f"{line.clips / line.step_seconds:.0f} clips/s, {line.audio_seconds / line.step_seconds:.0f} s of sound/s"
+    told += f", {line.tokens / line.step_seconds:,.0f} tokens/s"
+    told += "" if line.speed_share is None else f", {line.speed_share:.0%} of the device"
+    parts = {"data": line.wait_seconds, "exchange": line.exchange_seconds}
+    return told + "".join(f", {seconds / line.step_seconds:.0%} {name}" for name, seconds in parts.items())
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,153 @@
+"""Captioning (arXiv 2601.12594, equation 5): a small causal decoder says the caption, reading the dense audio tokens.
+
+The decoder is a configuration of `layers/transformer.py` and is dropped after training, unless captions are wanted:
+`Caption.generate` writes them. What the paper leaves open is our choice (docs/recipes/slap.md).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from lapis import distributed
+from lapis.data.batching import Batch
+from lapis.model import JointModel
+from lapis.objectives.decoder import Decoder
+from lapis.objectives.generation import beam_search
+from lapis.objectives.learner import Encoded, Objective
+from lapis.objectives.vocabulary import vocabulary_of
+from lapis.ragged import Ragged
+from lapis.shapes import Waveforms
+
+
+def token_losses(
+    rows: Float[Tensor, "tokens width"],
+    table: Float[Tensor, "vocabulary width"],
+    wanted: Int[Tensor, "tokens"],
+    *,
+    chunk: int,
+) -> Float32[Tensor, "tokens"]:
+    """Cross-entropy of each token, the logits of `chunk` tokens at a time.
+
+    With 50,000 words the logits of all tokens would be the largest thing in memory; they are made anew on the way back.
+    """
+    losses = [
+        checkpoint(token_losses_plain, some, table, of, use_reentrant=False, preserve_rng_state=False)
+        for some, of in zip(rows.split(chunk), wanted.split(chunk), strict=True)
+    ]
+    return torch.cat(losses)  # type: ignore[arg-type]
+
+
+def token_losses_plain(
+    rows: Float[Tensor, "tokens width"], table: Float[Tensor, "vocabulary width"], wanted: Int[Tensor, "tokens"]
+) -> Float32[Tensor, "tokens"]:
+    """The same with all logits at once."""
+    return F.cross_entropy((rows @ table.T).float(), wanted, reduction="none")
+
+
+class Caption(Objective):
+    """Next-token cross-entropy with teacher forcing, the mean over the tokens of all processes; term `caption`."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """The paper gives 8 layers, 8 heads and the width; the decoder reads the tokens before pooling.
+
+        `hidden` is 8/3 of the width, in eights: 35,697,152 parameters beside the table. A caption is cut after
+        `max_tokens`. `chunk` tokens have their logits in memory at once.
+        """
+
+        width: int = 512
+        depth: int = 8
+        heads: int = 8
+        hidden: int = 1368
+        max_tokens: int = 128
+        chunk: int = 1024
+
+        def __post_init__(self) -> None:
+            if self.max_tokens < 1 or self.chunk < 1:
+                raise ValueError(f"expected max_tokens and chunk of at least 1, got {self}")
+
+        def build(self, model: JointModel) -> "Caption":
+            """The objective with a fresh decoder, for this model's tokens and vocabulary."""
+            return Caption(self, model=model)
+
+    def __init__(self, config: Config, *, model: JointModel) -> None:
+        super().__init__()
+        self.config = config
+        self.decoder = Decoder(
+            vocabulary_of(model).size,
+            width=config.width,
+            depth=config.depth,
+            heads=config.heads,
+            hidden=config.hidden,
+            memory_width=model.audio_encoder.width,
+        )
+
+    def forward(self, model: JointModel, batch: Batch, encoded: Encoded) -> dict[str, Float[Tensor, ""]]:
+        """The term `caption`: each caption is said after its own clip, heard clean."""
+        given, wanted = self._shifted(model, batch.captions)
+        device = encoded.tokens.rows.device
+        rows = self.decoder(given.to(device), memory=encoded.tokens)
+        losses = token_losses(rows.rows, self.decoder.table.weight, wanted.rows.to(device), chunk=self.config.chunk)
+        # A caption of twenty words counts twice one of ten, in whichever process it is.
+        total = distributed.gather(losses.sum()[None]).sum()
+        return {"caption": total / distributed.gather(torch.tensor([len(losses)], device=device)).sum()}
+
+    def _shifted(self, model: JointModel, captions: Sequence[str]) -> tuple[Ragged, Ragged]:
+        """What the decoder is given and what it is to answer; a caption that is cut has no end to be learned."""
+        vocabulary, most = vocabulary_of(model), self.config.max_tokens
+        texts = [[vocabulary.start, *text, vocabulary.end] for text in vocabulary.encode(captions, max_tokens=most)]
+        return (
+            Ragged.pack([torch.tensor(text[:-1][:most]) for text in texts]),
+            Ragged.pack([torch.tensor(text[1:][:most]) for text in texts]),
+        )
+
+    @torch.inference_mode()
+    def generate(
+        self, model: JointModel, waveforms: Waveforms, *, beam: int = 1, max_tokens: int = 64, at_once: int = 16
+    ) -> list[str]:
+        """Captions of mono clips at the model's sample rate; the same whatever stands beside a clip.
+
+        Args:
+            model: the model that this objective was trained with.
+            waveforms: clips of any durations.
+            beam: how many unfinished captions are followed; 1 takes the likeliest token each time.
+            max_tokens: where a caption is cut.
+            at_once: clips that are heard and described together.
+
+        Raises:
+            ValueError: a clip has no samples, or one that is not a finite number; or a number is below one.
+        """
+        if min(beam, max_tokens, at_once) < 1:
+            raise ValueError(f"expected numbers of at least 1, got beam {beam}, max_tokens {max_tokens}, {at_once=}")
+        if isinstance(waveforms, np.ndarray) and waveforms.ndim == 1:
+            raise ValueError(f"expected a list of clips, got one of {len(waveforms)} samples: put it into a list")
+        for number, waveform in enumerate(waveforms):
+            if not len(waveform) or not np.isfinite(waveform).all():
+                raise ValueError(f"clip {number} must have samples, all of them finite numbers; it has {len(waveform)}")
+        modes = [(module, module.training) for module in (model, self)]
+        vocabulary = vocabulary_of(model)
+        try:
+            for module, _ in modes:
+                module.eval()
+            texts = []
+            for begin in range(0, len(waveforms), at_once):
+                clips = [torch.from_numpy(np.ascontiguousarray(w)) for w in waveforms[begin : begin + at_once]]
+                heard = model.audio_tokens(Ragged.pack(clips).to(model.device))
+                texts += beam_search(
+                    self.decoder,
+                    memory=heard,
+                    beam=beam,
+                    start=vocabulary.start,
+                    end=vocabulary.end,
+                    max_tokens=max_tokens,
+                )
+            return [vocabulary.decode(text) for text in texts]
+        finally:
+            for module, training in modes:
+                module.train(training)
