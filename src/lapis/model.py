@@ -236,11 +236,13 @@ class JointModel(nn.Module):
         """Unit vectors of texts.
 
         Raises:
-            ValueError: a text is empty.
+            ValueError: a text is empty or no string, or the model hears only.
         """
         if isinstance(texts, str):
             raise ValueError(f"expected a list of texts, got {texts!r}: put it into a list")
         for number, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ValueError(f"text {number} must be a string, got {type(text).__name__}")
             if not text.strip():
                 raise ValueError(f"text {number} is empty")
         if not len(texts):
