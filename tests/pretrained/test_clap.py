@@ -12,7 +12,7 @@ from small_clap import RATE, TEXTS, make, sound
 from lapis.model import Embedder
 from lapis.pretrained import clap
 from lapis.pretrained.clap import Clap
-from lapis.pretrained.frozen import check_waveforms
+from lapis.model import check_waveforms
 
 transformers = pytest.importorskip("transformers")
 
