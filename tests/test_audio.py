@@ -452,7 +452,7 @@ class TestFindAudio:
         (tmp_path / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
         (tmp_path / "link.wav").symlink_to(tmp_path / "b.wav")
         found = [path.relative_to(tmp_path).as_posix() for path in audio.find_audio(tmp_path)]
-        assert found == ["a/c.FLAC", "b.wav", "link.wav", "дождь.m4a"]
+        assert found == ["a/c.FLAC", "b.wav", "gone.wav", "link.wav", "дождь.m4a"]
 
     def test_a_folder_that_is_none(self, tmp_path):
         with pytest.raises(AudioError, match="there is none"):

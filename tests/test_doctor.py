@@ -246,7 +246,7 @@ def test_golden_answers_of_a_model_that_hears_only(trained, golden):
     recorded = Golden.from_tensors(doctor.record(deaf_to_words, hears_only=True).to_tensors())
     assert recorded.text is None and np.array_equal(recorded.audio, golden.audio)
     assert doctor.tripwire(deaf_to_words, golden=recorded) == ()
-    assert _found(doctor.tripwire(trained, golden=recorded)).keys() == {"text golden"}
+    assert _found(doctor.tripwire(trained, golden=recorded))["text golden"].level == "warning"
     with torch.no_grad():
         deaf_to_words.audio_projection.weight.copy_(deaf_to_words.audio_projection.weight.flip(0))
     assert _found(doctor.tripwire(deaf_to_words, golden=recorded))["audio golden"].level == "failure"

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,3 +103,50 @@ def test_identity_counts_tensors_of_one_number_too():
     before = model.identity
     model.audio_encoder.norm.num_batches_tracked += 1
     assert model.identity != before
+
+
+def test_what_is_done_with_sound_is_part_of_the_name():
+    model = tiny.model()
+    shorter = replace(tiny.CONFIG, chunk_seconds=1.0).build()
+    shorter.load_state_dict(model.state_dict())
+    assert shorter.identity != model.identity
+
+
+def test_embedding_leaves_every_part_in_its_mode():
+    model = tiny.model().train()
+    model.audio_encoder.eval()
+    model.embed_audio(_clips(0.3))
+    assert model.training and model.text_encoder.training and not model.audio_encoder.training
+
+
+def test_what_no_model_can_embed_is_refused(root):
+    """Under pytest the annotations answer before the model can; users meet the model."""
+    code = """
+import numpy as np, tiny, torch
+model = tiny.model()
+good = np.random.RandomState(0).random_sample(3200).astype(np.float32)
+loud = np.full(100, 1e20, np.float32)
+for clip in (np.zeros(100, np.int16), np.zeros((1, 100), np.float32), loud, [0.5], torch.zeros(9)):
+    try: model.embed_audio([good, clip])
+    except ValueError as error: print(error)
+for text in (None, b"rain"):
+    try: model.embed_text(["rain", text])
+    except ValueError as error: print(error)
+for kind in ("f8", ">f4"):
+    print(kind, np.array_equal(model.embed_audio([good.astype(kind)]), model.embed_audio([good])))
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root / "tests", check=True
+    )
+    mono = "clip 1 must be mono, floating point numbers in [-1, 1] on one axis; got"
+    assert answer.stdout.splitlines() == [
+        f"{mono} int16 of shape (100,)",
+        f"{mono} float32 of shape (1, 100)",
+        "clip 1 must be sound in about [-1, 1]; it has a sample of 1e+20",
+        "clip 1 must be a numpy array, got list",
+        "clip 1 must be a numpy array, got Tensor",
+        "text 1 must be a string, got NoneType",
+        "text 1 must be a string, got bytes",
+        "f8 True",
+        ">f4 True",
+    ]

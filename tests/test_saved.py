@@ -93,7 +93,8 @@ def test_a_text_tower_out_of_reach_is_no_hindrance_and_is_said(tmp_path):
 
     model.text_encoder.forward = unreachable
     saved.save(model, tmp_path / "model")
-    assert saved.golden(tmp_path / "model") is None
+    golden = saved.golden(tmp_path / "model")
+    assert golden is not None and golden.text is None and len(golden.audio) == 6
     assert saved.describe(tmp_path / "model").golden_absent == "no network here"
     assert saved.open(tmp_path / "model").identity == tiny.model().identity
 

@@ -246,7 +246,8 @@ def is_audio_path(path: str | Path) -> bool:
 def find_audio(folder: str | Path) -> list[Path]:
     """All sound files of a folder and the folders in it, sorted.
 
-    Hidden files and folders are left out. Links to files count; links to folders are not followed, so none can loop.
+    Hidden files and folders are left out. Links to files count, those too whose file is not there: whoever reads them
+    says so. Links to folders are not followed, so none can loop.
 
     Raises:
         AudioError: there is no such folder.
@@ -262,7 +263,7 @@ def find_audio(folder: str | Path) -> list[Path]:
     for root, folders, names in os.walk(folder, onerror=warn):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(root, name) for name in names if not name.startswith(".") and is_audio_path(name)]
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in found if path.is_file() or (path.is_symlink() and not path.exists()))
 
 
 @dataclass(frozen=True)

@@ -427,7 +427,7 @@ def _device(name: str) -> str:
 
     if not name:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if torch.device(name).type == "cuda" and not torch.cuda.is_available():
+    if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"no CUDA device is there for --device {name}")
     return name
 

@@ -63,11 +63,12 @@ def load(
             finite number, or the family has no such option.
     """
     kind = _dtype(dtype)
+    place = _place(device)
     found = find(name_or_path, revision=revision)
     embedder, golden = _open(found.path, options)
     if isinstance(embedder, nn.Module):
-        embedder.eval().requires_grad_(False).to(device=device, dtype=kind)
-    elif kind is not None or torch.device(device).type != "cpu":
+        embedder.eval().requires_grad_(False).to(device=place, dtype=kind)
+    elif kind is not None or place.type != "cpu":
         raise ValueError(f"{name_or_path}: {type(embedder).__name__} works where and as it is, not on {device}, {kind}")
     if check:
         for finding in doctor.tripwire(embedder, golden=golden):
@@ -226,6 +227,15 @@ def _open_run(folder: Path) -> JointModel:
 def _no_options(path: Path, options: dict[str, Any]) -> None:
     if options:
         raise ValueError(f"{path} is a saved model, which takes no options: got {', '.join(options)}")
+
+
+def _place(device: torch.device | str) -> torch.device:
+    """The device of a name, tried out."""
+    try:
+        return torch.zeros(1, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"expected a device that is here, such as cpu or cuda, got {device}: {reason}") from error
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,13 @@ from torch import Tensor, nn
 from lapis.layers.projection import Linear, Perceptron
 from lapis.ragged import Ragged
 from lapis.shapes import Vectors, Waveforms
+from lapis.values import to_values
 
 BATCH_SECONDS = 120.0
 """Of sound that `embed_audio` gives at once to a tower that takes any length; a longer clip goes alone."""
+
+LOUDEST = 1e8
+"""A sample beyond this is no sound, and its power may be none that float32 holds."""
 
 Projection = Linear.Config | Perceptron.Config | None
 """From a tower's vector to the common width; None where the tower's vector is there already."""
@@ -114,13 +119,14 @@ def _evaluating(method: Callable[Concatenate["JointModel", P], R]) -> Callable[C
 
     @functools.wraps(method)
     def run(model: "JointModel", *args: P.args, **kwargs: P.kwargs) -> R:
-        training = model.training
+        modes = {module: module.training for module in model.modules()}
         model.eval()
         try:
             with torch.inference_mode():
                 return method(model, *args, **kwargs)
         finally:
-            model.train(training)
+            for module, training in modes.items():
+                module.training = training
 
     return run
 
@@ -184,8 +190,10 @@ class JointModel(nn.Module):
 
     @property
     def identity(self) -> str:
-        """The text tower's name and a digest of all weights."""
-        digest = hashlib.sha256()
+        """The text tower's name and a digest of all weights and of what is done with sound beside them."""
+        config = self.config
+        beside = (config.audio, config.chunk_seconds, config.audio_projection, config.text_projection)
+        digest = hashlib.sha256(json.dumps(to_values(beside)).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -197,17 +205,13 @@ class JointModel(nn.Module):
         """Unit vectors of mono clips at `sample_rate`.
 
         Raises:
-            ValueError: a clip has no samples, or one that is not a finite number.
+            ValueError: see `check_waveforms`.
         """
-        if isinstance(waveforms, np.ndarray) and waveforms.ndim == 1:
-            raise ValueError(f"expected a list of clips, got one of {len(waveforms)} samples: put it into a list")
-        for number, waveform in enumerate(waveforms):
-            if not len(waveform) or not np.isfinite(waveform).all():
-                raise ValueError(f"clip {number} must have samples, all of them finite numbers; it has {len(waveform)}")
+        check_waveforms(waveforms)
         if not len(waveforms):
             return np.zeros((0, self.width), np.float32)
         pieces = [self._pieces(waveform) for waveform in waveforms]
-        clips = [torch.from_numpy(np.ascontiguousarray(piece)) for clip in pieces for piece in clip]
+        clips = [torch.from_numpy(np.ascontiguousarray(piece, dtype=np.float32)) for clip in pieces for piece in clip]
         # Clips of like length side by side: what takes them by equal length finds more to take at once.
         order = sorted(range(len(clips)), key=lambda clip: len(clips[clip]))
         at_once = round((self.config.chunk_seconds or BATCH_SECONDS) * self.sample_rate)
@@ -236,16 +240,50 @@ class JointModel(nn.Module):
         """Unit vectors of texts.
 
         Raises:
-            ValueError: a text is empty.
+            ValueError: a text is empty or no string, or the model hears only.
         """
-        if isinstance(texts, str):
-            raise ValueError(f"expected a list of texts, got {texts!r}: put it into a list")
-        for number, text in enumerate(texts):
-            if not text.strip():
-                raise ValueError(f"text {number} is empty")
+        check_texts(texts)
         if not len(texts):
             return np.zeros((0, self.width), np.float32)
         return self.encode_text(texts).float().cpu().numpy()
+
+
+def check_waveforms(waveforms: Waveforms) -> None:
+    """Refuse what no model can embed.
+
+    Raises:
+        ValueError: the clips are not in a list; or one is not mono, not of floating point, empty, or has a sample that
+            is no finite number or far beyond any sound.
+    """
+    if isinstance(waveforms, np.ndarray) and waveforms.ndim == 1:
+        raise ValueError(f"expected a list of clips, got one of {len(waveforms)} samples: put it into a list")
+    for number, waveform in enumerate(waveforms):
+        if not isinstance(waveform, np.ndarray):
+            raise ValueError(f"clip {number} must be a numpy array, got {type(waveform).__name__}")
+        if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
+            came = f"{waveform.dtype} of shape {waveform.shape}"
+            raise ValueError(f"clip {number} must be mono, floating point numbers in [-1, 1] on one axis; got {came}")
+        if not len(waveform) or not np.isfinite(waveform).all():
+            raise ValueError(f"clip {number} must have samples, all of them finite numbers; it has {len(waveform)}")
+        if np.abs(waveform).max() > LOUDEST:
+            raise ValueError(
+                f"clip {number} must be sound in about [-1, 1]; it has a sample of {abs(waveform).max():g}"
+            )
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse what no model can embed.
+
+    Raises:
+        ValueError: the texts are not in a list, or one is no string or empty.
+    """
+    if isinstance(texts, str):
+        raise ValueError(f"expected a list of texts, got {texts!r}: put it into a list")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"text {number} must be a string, got {type(text).__name__}")
+        if not text.strip():
+            raise ValueError(f"text {number} is empty")
 
 
 def _projection(config: Projection, what: str, width: int, to: int) -> nn.Module:

@@ -37,7 +37,7 @@ class Description:
     licence: str = ""
     source: str = ""
     golden_absent: str = ""
-    """Why no answers were recorded, where none were."""
+    """Why no answers to sentences were recorded, where none were."""
 
 
 def save(model: JointModel, folder: Path | str, *, licence: str = "", source: str = "") -> None:
@@ -57,10 +57,7 @@ def save(model: JointModel, folder: Path | str, *, licence: str = "", source: st
     config, files = _save_assets(model, folder)
     files[WEIGHTS_NAME] = weights.write(folder / WEIGHTS_NAME, model.state_dict(), metadata={"format": "pt"})
     golden, golden_absent = _recorded(model)
-    if golden is None:
-        (folder / GOLDEN_NAME).unlink(missing_ok=True)
-    else:
-        files[GOLDEN_NAME] = weights.write(folder / GOLDEN_NAME, golden.to_tensors())
+    files[GOLDEN_NAME] = weights.write(folder / GOLDEN_NAME, golden.to_tensors())
     write_files(folder, width=model.width)
     if not (folder / CARD_NAME).exists():
         with atomic_write(folder / CARD_NAME, binary=False) as file:
@@ -180,12 +177,14 @@ def _save_assets(model: JointModel, folder: Path) -> tuple[JointModel.Config, di
     return replace(model.config, text=text), files
 
 
-def _recorded(model: JointModel) -> tuple[doctor.Golden | None, str]:
-    """The model's answers to the probes, or why there are none: a text tower may be out of reach."""
+def _recorded(model: JointModel) -> tuple[doctor.Golden, str]:
+    """The model's answers to the probes, and why there are none to sentences: a text tower may be out of reach."""
+    if model.text_encoder is None:
+        return doctor.record(model, hears_only=True), ""
     try:
-        return doctor.record(model, hears_only=model.text_encoder is None), ""
+        return doctor.record(model), ""
     except (ValueError, OSError) as error:
-        return None, str(error)
+        return doctor.record(model, hears_only=True), str(error)
 
 
 def _verify(folder: Path, files: Mapping[str, str]) -> None:

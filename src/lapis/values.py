@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, get_args
 
 PACKAGE = "lapis"
 TRUSTED = {PACKAGE}
@@ -61,6 +61,16 @@ def from_values(values: Any) -> Any:
     if missing := sorted(required - parts.keys()):
         raise ValueError(f"{values['class']} needs the field {missing[0]!r}")
     return kind(**parts)
+
+
+def check_choice(value: Any, choices: Any, *, name: str) -> None:
+    """See that a value is one of a `Literal`'s.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    if value not in (known := get_args(choices)):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,6 +39,11 @@ NAMED = 5
 
 # Paths of another system cannot be made on this one; the pure classes hold the same words everywhere.
 _PLAIN_CLASSES: list[Any] = [argparse.Namespace]
+# Numbers and arrays of numpy, as training scripts leave them among their arguments.
+_PLAIN_CLASSES += [np.ndarray, np.dtype, *(getattr(np.dtypes, name) for name in np.dtypes.__all__)]
+for _module in ("numpy._core.multiarray", "numpy.core.multiarray"):
+    _PLAIN_CLASSES += [(np._core.multiarray.scalar, f"{_module}.scalar")]  # pyright: ignore[reportAttributeAccessIssue]
+    _PLAIN_CLASSES += [(np._core.multiarray._reconstruct, f"{_module}._reconstruct")]  # pyright: ignore[reportAttributeAccessIssue]
 for _module in ("pathlib", "pathlib._local"):
     for _name in ("PosixPath", "PurePosixPath"):
         _PLAIN_CLASSES.append((pathlib.PurePosixPath, f"{_module}.{_name}"))
@@ -95,6 +101,20 @@ def write(path: Path | str, tensors: Mapping[str, Tensor], *, metadata: Mapping[
         digest = sha256_of(whole)
         whole.replace(path)
     return digest
+
+
+def require(tensors: Mapping[str, Tensor], axes: Mapping[str, int], *, source: str) -> None:
+    """See that tensors whose shapes say how large a model is are there, each with so many axes.
+
+    Raises:
+        ValueError: one is missing, or has another number of axes.
+    """
+    for name, count in axes.items():
+        if name not in tensors:
+            raise ValueError(f"{source} does not fit any model: 1 tensor ({name}) missing")
+        if tensors[name].ndim != count:
+            came = list(tensors[name].shape)
+            raise ValueError(f"{source} does not fit any model: {name} must have {count} axes, its shape is {came}")
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:

@@ -13,6 +13,7 @@ from lapis.layers import spectrogram
 from lapis.layers.spectrogram import LogMel, log_mel_plain, mel_filters
 from lapis.ragged import Ragged
 
+GLAP = np.load(Path(__file__).parent.parent / "golden" / "glap_constants.npz")
 GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "front_ends.npz")
 FRONT_ENDS = {"dasheng": spectrogram.DASHENG, "m2d": spectrogram.M2D, "slap": spectrogram.SLAP}
 DURATIONS = {
@@ -105,3 +106,9 @@ def test_every_filter_has_energy():
             equal_area=True,
         )
         assert (filters >= 0).all() and (filters.sum(0) > 0).all()
+
+
+def test_dashengs_filters_and_window_are_those_of_the_checkpoint_to_the_bit():
+    window, filters = spectrogram.constants(spectrogram.DASHENG, torch.device("cpu"))
+    assert np.array_equal(filters.numpy(), GLAP["fb"])
+    assert np.abs(window.numpy() - GLAP["window"]).max() <= 1e-7

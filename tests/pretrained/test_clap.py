@@ -9,10 +9,9 @@ import pytest
 import torch
 from small_clap import RATE, TEXTS, make, sound
 
-from lapis.model import Embedder
+from lapis.model import Embedder, check_waveforms
 from lapis.pretrained import clap
 from lapis.pretrained.clap import Clap
-from lapis.pretrained.frozen import check_waveforms
 
 transformers = pytest.importorskip("transformers")
 

@@ -85,7 +85,7 @@ def test_it_has_the_published_size():
     """855,475,328 parameters in the 552 tensors of the file, of which 6 are not parameters of ours."""
     empty = {name: torch.empty(shape, device="meta") for name, shape in official.shapes("glap").items()}
     assert len(empty) == 552
-    config = glap._config(empty, pooling="published", language="eng_Latn", tokenizer="")
+    config = glap._config(empty, source="glap", pooling="published", language="eng_Latn", tokenizer="")
     model = config.build_empty()
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     assert sum(counts.values()) == 855_475_328
@@ -153,3 +153,23 @@ def test_an_unknown_language_is_refused(tensors):
 
 def test_it_is_a_joint_model(model):
     assert isinstance(model, JointModel) and model.width == 1024 and model.sample_rate == 16_000
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_file_in_half_precision(tensors, model, dtype):
+    halved = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+    clips = official.sounds((0.5,))
+    for asked in (None, torch.float32, torch.bfloat16):
+        loaded = glap.build(halved, source="half").to(asked)
+        assert (loaded.embed_audio(clips) * model.embed_audio(clips)).sum() >= 0.999
+
+
+@pytest.mark.parametrize("name", ["audio_proj.0.weight", "audio_encoder.model.time_pos_embed"])
+def test_a_tensor_that_says_the_size_is_named_too(tensors, name):
+    without = {each: tensor for each, tensor in tensors.items() if each != name}
+    assert glap.recognises(frozenset(without))
+    bare = name.removeprefix("audio_encoder.model.")
+    with pytest.raises(ValueError, match=rf"cut\.pt.*{bare}.* missing"):
+        glap.build(without, source="cut.pt")
+    with pytest.raises(ValueError, match=rf"cut\.pt.*{bare} must have"):
+        glap.build(tensors | {name: torch.zeros(3)}, source="cut.pt")

@@ -80,7 +80,7 @@ def test_text_towers_are_those_the_papers_used(release_2024, release_2025):
     assert gte == Sentence.Config("thenlper/gte-base", width=768)
     stage_one = release_2024 | {"text_proj.weight": torch.zeros(768, 4096), "text_proj.bias": torch.zeros(768)}
     nv_embed = m2d_clap.build(stage_one, source="golden")
-    assert nv_embed.config.text == Sentence.Config("nvidia/NV-Embed-v2", width=4096)
+    assert nv_embed.config.text == Sentence.Config("nvidia/NV-Embed-v2", width=4096, normalise=False)
     assert nv_embed.text_projection.weight.shape == (768, 4096)
 
 
@@ -241,3 +241,36 @@ def test_a_missing_an_extra_and_a_misshaped_tensor_are_named(release_2025):
         change(changed)
         with pytest.raises(ValueError, match=named):
             m2d_clap.build(changed, source="changed.pth")
+
+
+def test_the_audio_side_of_2025_alone_keeps_its_semantic_vector(release_2025):
+    backbone = {name: tensor for name, tensor in release_2025.items() if name.startswith("backbone.")}
+    tuned = {f"module.ar.runtime.{name}": tensor for name, tensor in backbone.items()}
+    for tensors in (backbone, tuned, {f"module.{name}": tensor for name, tensor in release_2025.items()}):
+        assert m2d_clap.recognises(frozenset(tensors))
+        model = m2d_clap.build(tensors, source="audio side").eval()
+        clips = Ragged.pack([torch.from_numpy(sound) for sound in official.sounds((0.1, 1.0))])
+        with torch.inference_mode():
+            vectors = model.audio_encoder.pool(model.audio_encoder(clips))
+        for seconds, vector in zip((0.1, 1.0), vectors, strict=True):
+            assert abs(vector - GOLDEN[2025][f"audio/{seconds}/embedding"]).max() <= 2e-5
+
+
+def test_statistics_that_are_missing_are_not_taken_from_another_year(release_2025):
+    without = {name: tensor for name, tensor in release_2025.items() if name != "backbone.norm_stats"}
+    with pytest.raises(ValueError, match=r"cut\.pth does not fit the model: 1 tensor \(norm_stats\) missing"):
+        m2d_clap.build(without, source="cut.pth")
+
+
+@pytest.mark.parametrize("name", ["backbone.pos_embed", "backbone.blocks.0.mlp.fc1.weight"])
+def test_a_tensor_that_says_the_size_is_named_too(release_2025, name):
+    without = {each: tensor for each, tensor in release_2025.items() if each != name}
+    assert m2d_clap.recognises(frozenset(without))
+    with pytest.raises(ValueError, match=rf"cut\.pth.*{name.removeprefix('backbone.')}.* missing"):
+        m2d_clap.build(without, source="cut.pth")
+
+
+def test_a_tuned_length_that_stands_in_no_shape_can_be_told(release_2024):
+    encoder = {n: t for n, t in release_2024.items() if not n.startswith(("audio_proj", "decoder", "target"))}
+    told = m2d_clap.build(encoder, source="x", chunk_frames=610).audio_encoder
+    assert told.config.chunk_frames == 610 and told.num_tokens(160 * 620) == 5 * (38 + 1)

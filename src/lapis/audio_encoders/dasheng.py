@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from lapis.layers.positions import Learned
 from lapis.layers.spectrogram import LogMel
 from lapis.layers.transformer import Transformer
 from lapis.ragged import Ragged
+from lapis.values import check_choice
 
 Pooling = Literal["published", "release-2026"]
 
@@ -51,6 +53,7 @@ class Dasheng(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        check_choice(config.pooling, Pooling, name="pooling")
         self.config = config
         self.sample_rate = config.front_end.sample_rate
         self.width = config.width
@@ -124,7 +127,9 @@ class BandNorm(nn.BatchNorm1d):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BandNorm":
         def keep_precision(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+            if moved.dtype == tensor.dtype or not tensor.is_floating_point():
+                return moved
+            return tensor.to(moved.device, torch.float32)
 
         return super()._apply(keep_precision, recurse)
 
@@ -158,7 +163,8 @@ def renamed(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
             axis = 0 if name.startswith("time") else 1
             ours[f"positions.tables.{axis}"] = tensor[0].flatten(1).T.contiguous()
         elif name.startswith("init_bn.1."):
-            ours[f"band_norm.{name.removeprefix('init_bn.1.')}"] = tensor
+            statistic = tensor.float() if tensor.is_floating_point() else tensor
+            ours[f"band_norm.{name.removeprefix('init_bn.1.')}"] = statistic
         elif name == "patch_embed.proj.weight":
             ours["patches.projection.weight"] = renaming.patch_projection(tensor)
         elif name == "patch_embed.proj.bias":

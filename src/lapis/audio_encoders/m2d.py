@@ -22,6 +22,10 @@ from lapis.layers.positions import SinCos
 from lapis.layers.spectrogram import LogMel
 from lapis.layers.transformer import Transformer
 from lapis.ragged import Ragged
+from lapis.values import check_choice
+
+Pooling = Literal["mean", "frames", "semantic"]
+Chunking = Literal["published", "complete"]
 
 
 class M2d(nn.Module):
@@ -57,8 +61,8 @@ class M2d(nn.Module):
         depth: int = 12
         heads: int = 12
         hidden: int = 3072
-        pooling: Literal["mean", "frames", "semantic"] = "mean"
-        chunking: Literal["published", "complete"] = "published"
+        pooling: Pooling = "mean"
+        chunking: Chunking = "published"
         classes: int | None = None
         trainable: bool = True
 
@@ -75,6 +79,8 @@ class M2d(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        check_choice(config.pooling, Pooling, name="pooling")
+        check_choice(config.chunking, Chunking, name="chunking")
         self.config = config
         self.sample_rate = config.front_end.sample_rate
         self.log_mel = LogMel(config.front_end)
@@ -265,7 +271,10 @@ def geometry(official: Mapping[str, Tensor], *, sample_rate: int) -> M2d.Config:
     width, _, patch_mels, patch_frames = official["patch_embed.proj.weight"].shape
     if "to_spec.mel_basis" in official:
         sample_rate = 16_000 if official["to_spec.mel_basis"].shape[1] == 201 else 32_000
-    front_end = {16_000: spectrogram.M2D, 32_000: spectrogram.M2D_32K}[sample_rate]
+    front_ends = {16_000: spectrogram.M2D, 32_000: spectrogram.M2D_32K}
+    if sample_rate not in front_ends:
+        raise ValueError(f"sample_rate must be 16000 or 32000, got {sample_rate}")
+    front_end = front_ends[sample_rate]
     if "norm_stats" in official:
         mean, deviation = official["norm_stats"].tolist()
         front_end = replace(front_end, mean=mean, deviation=deviation)

@@ -78,7 +78,7 @@ def tripwire(embedder: Embedder, *, golden: Golden | None = None) -> tuple[Findi
 def _texts_are_elsewhere(embedder: Embedder) -> bool:
     """Whether the text tower's weights are not this model's but those of a frozen one, loaded when first asked."""
     encoder = embedder.text_encoder if isinstance(embedder, JointModel) else None
-    return encoder is not None and not any(True for _ in encoder.parameters())
+    return isinstance(encoder, nn.Module) and not any(True for _ in encoder.parameters())
 
 
 def _weights(embedder: Embedder) -> list[Finding]:

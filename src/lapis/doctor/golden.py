@@ -70,13 +70,14 @@ def compare(
 ) -> Finding:
     """Whether a tower answers the probes as it did when the golden answers were recorded."""
     check = f"{tower} golden"
-    if golden.probes != probes.digest():
-        sentence = "not compared: the golden answers are to other probes than this version of Lapis has; save it again"
-        return Finding(check, "warning", sentence)
     recorded = golden.audio if tower == "audio" else golden.text
-    if recorded is None or recorded.shape != answers.shape:
-        before = "none" if recorded is None else f"{recorded.shape}"
-        sentence = f"answers of shape {answers.shape}, and {before} when it was saved: this is another model"
+    if golden.probes != probes.digest() or recorded is None:
+        why = "the golden answers are to other probes than this version of Lapis has; save it again"
+        if recorded is None:
+            why = "sentences could not be asked when it was saved"
+        return Finding(check, "warning", f"not compared: {why}")
+    if recorded.shape != answers.shape:
+        sentence = f"answers of shape {answers.shape}, and {recorded.shape} when it was saved: this is another model"
         return Finding(check, "failure", sentence)
     if not np.isfinite(recorded).all():
         return Finding(check, "failure", "the golden answers are not finite: the model was not well when it was saved")

@@ -8,6 +8,7 @@ original code gives in evaluation.
 
 import contextlib
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +20,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from lapis.model import check_texts, check_waveforms
 from lapis.pretrained.fetch import snapshot
-from lapis.pretrained.frozen import Frozen, check_texts, check_waveforms
+from lapis.pretrained.frozen import Frozen
 from lapis.pretrained.official import Official
 from lapis.shapes import Vectors, Waveform, Waveforms
 
@@ -104,6 +106,8 @@ class Clap(Frozen):
         if not recognises_folder(folder):
             raise ValueError(f"{folder_or_hub_name}: expected a CLAP, with a config.json of model_type 'clap'")
         try:
+            if not sys.stderr.isatty():
+                transformers.utils.logging.disable_progress_bar()
             processor = transformers.ClapProcessor.from_pretrained(folder, trust_remote_code=False)
             # Annotated, because the library's own types know only the return without loading information.
             model_and_loading: Any = transformers.ClapModel.from_pretrained(

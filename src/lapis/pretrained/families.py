@@ -35,7 +35,11 @@ def open_weights(path: Path, options: Mapping[str, Any]) -> Embedder:
         known = f"belong to more than one family: {names}" if matching else f"are of no family known: {names}"
         shown = ", ".join(sorted(keys)[:KEYS_SHOWN])
         raise ValueError(f"{path}: its {len(keys)} tensors ({shown}, ...) {known}")
-    return _called(matching[0].build, tensors, options=options, source=str(path), folder=path.parent)
+    try:
+        return _called(matching[0].build, tensors, options=options, source=str(path), folder=path.parent)
+    except (IndexError, KeyError, RuntimeError) as error:
+        family = _name(matching[0])
+        raise ValueError(f"{path} does not have the tensors of {family}, or not in their shapes: {error}") from error
 
 
 def open_folder(path: Path, options: Mapping[str, Any]) -> Embedder | None:

@@ -16,7 +16,7 @@ from lapis.layers.projection import Perceptron
 from lapis.model import JointModel
 from lapis.pretrained.official import Official, OfficialFile
 from lapis.text_encoders import sonar
-from lapis.weights import Tensors, load_strictly
+from lapis.weights import Tensors, load_strictly, require
 
 _LICENCE = (
     "Apache-2.0 by its page; the text tower comes from SONAR, whose weights are CC-BY-NC-4.0: ask before commercial use"
@@ -45,6 +45,8 @@ OFFICIAL: Mapping[str, Official] = {
     ),
 }
 
+_AUDIO_AXES = {"patch_embed.proj.weight": 4, "time_pos_embed": 4, "freq_pos_embed": 4, "blocks.0.mlp.fc1.weight": 2}
+_TEXT_AXES = {"encoder_frontend.embed.weight": 2, "encoder.layers.0.ffn.inner_proj.weight": 2}
 _PROJECTIONS = {
     "audio_proj.0": "audio_projection.up",
     "audio_proj.2": "audio_projection.down",
@@ -55,9 +57,8 @@ _PROJECTIONS = {
 
 def recognises(keys: frozenset[str]) -> bool:
     """Whether these are the names of a GLAP checkpoint, in either layout."""
-    original = {"audio_encoder.model.time_pos_embed", "text_encoder.model.encoder_frontend.embed.weight"}
-    hub = {name.replace(".model.", ".") for name in original}
-    return original <= keys or hub <= keys
+    layers = ("text_encoder.model.encoder.layers.", "text_encoder.encoder.layers.")
+    return all(any(key.startswith(start) for key in keys) for start in (layers, "audio_encoder.", "text_proj."))
 
 
 def build(
@@ -85,13 +86,21 @@ def build(
     beside = folder / sonar.TOKENIZER_NAME if folder else None
     if not tokenizer and beside is not None and beside.is_file():
         tokenizer = str(beside)
-    model = _config(tensors, pooling=pooling, language=language, tokenizer=tokenizer).build_empty()
+    config = _config(tensors, source=source, pooling=pooling, language=language, tokenizer=tokenizer)
+    model = config.build_empty()
     load_strictly(model, renamed(tensors), source=source)
     return model
 
 
-def _config(tensors: Mapping[str, Tensor], *, pooling: Pooling, language: str, tokenizer: str) -> JointModel.Config:
+def _config(
+    tensors: Mapping[str, Tensor], *, source: str, pooling: Pooling, language: str, tokenizer: str
+) -> JointModel.Config:
     towers = {tower: _under(tensors, tower) for tower in ("audio_encoder", "text_encoder")}
+    require(towers["audio_encoder"], _AUDIO_AXES, source=f"{source}, audio_encoder")
+    require(towers["text_encoder"], _TEXT_AXES, source=f"{source}, text_encoder")
+    require(
+        tensors, {f"{tower}_proj.{layer}.weight": 2 for tower in ("audio", "text") for layer in (0, 2)}, source=source
+    )
     text = replace(sonar.geometry(towers["text_encoder"]), language=language, tokenizer=tokenizer)
     return JointModel.Config(
         audio=replace(dasheng.geometry(towers["audio_encoder"]), pooling=pooling),

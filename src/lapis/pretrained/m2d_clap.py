@@ -22,7 +22,8 @@ from lapis.pretrained.official import Official, OfficialFile
 from lapis.shapes import Waveforms
 from lapis.text_encoders.huggingface import HuggingFace
 from lapis.text_encoders.sentence import Sentence
-from lapis.weights import Tensors, load_strictly
+from lapis.values import check_choice
+from lapis.weights import Tensors, load_strictly, require
 
 _LICENCE = "NTT's licence for evaluation: internal, non-commercial testing only; no redistribution of code or weights"
 _RELEASES = "https://github.com/nttcslab/m2d/releases/download"
@@ -33,6 +34,8 @@ def _release(version: str, name: str, sha256: str | None = None) -> Official:
     file = OfficialFile(f"{name}.zip", address=f"{_RELEASES}/{version}/{name}.zip", sha256=sha256)
     return Official(licence=_LICENCE, homepage="https://github.com/nttcslab/m2d", files=(file,))
 
+
+Features = Literal["clap", "general"]
 
 OFFICIAL: Mapping[str, Official] = {
     # The checksum stands in two projects that use it, that of the file inside in four.
@@ -53,11 +56,20 @@ OFFICIAL: Mapping[str, Official] = {
     "M2D-S": _release("v0.2.0", "m2d_s_vit_base-80x608p80x2-230220"),
 }
 
-_AUDIO_PREFIXES = ("module.ar.runtime.backbone.", "backbone.", "")
-_SPECTRUM_PREFIXES = ("module.ar.runtime.to_spec.", "to_spec.")
-_TEXT_PREFIX = "text_encoder.text_encoder."
-_HEAD = {"module.head.norm.": "head.norm.", "module.head.mlp.mlp.0.": "head.linear."}
-_TRAINING_ONLY = re.compile(r"(mask_token|decoder_|target_|offline_predictor\.|logit_scale|module\.ar\.)")
+_WRAPPED = "module."
+"""Before every name where a checkpoint was saved out of data-parallel training."""
+_AUDIO_PREFIXES = ("ar.runtime.backbone.", "backbone.", "")
+_SPECTRUM_PREFIXES = ("ar.runtime.to_spec.", "to_spec.")
+_TEXT_PREFIXES = ("ar.runtime.text_encoder.text_encoder.", "text_encoder.text_encoder.")
+_HEAD = {"head.norm.": "head.norm.", "head.mlp.mlp.0.": "head.linear."}
+_WANTED = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight", "cls_token")
+_AXES = {"patch_embed.proj.weight": 4, "pos_embed": 3, "cls_token": 3, "blocks.0.mlp.fc1.weight": 2}
+_BERT_AXES = {
+    "embeddings.word_embeddings.weight": 2,
+    "embeddings.position_embeddings.weight": 2,
+    "encoder.layer.0.intermediate.dense.weight": 2,
+}
+_TRAINING_ONLY = re.compile(r"(mask_token|decoder_|target_|offline_predictor\.|logit_scale|ar\.)")
 """What only training needs: predictor, target encoder, temperature, and the evaluation harness's own statistics."""
 _SEMANTIC = "audio_proj.sem_blocks.0."
 _GTE_BASE = "thenlper/gte-base"
@@ -68,8 +80,8 @@ _BERT_HEAD_WIDTH = 64
 
 def recognises(keys: frozenset[str]) -> bool:
     """Whether these are the names of an M2D checkpoint of any kind."""
-    wanted = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight", "cls_token")
-    return any(all(prefix + name in keys for name in wanted) for prefix in _AUDIO_PREFIXES)
+    bare = frozenset(name.removeprefix(_WRAPPED) for name in keys)
+    return max(_present(prefix, bare) for prefix in _AUDIO_PREFIXES) >= 2
 
 
 def build(
@@ -77,9 +89,10 @@ def build(
     *,
     source: str,
     folder: Path | None = None,
-    chunking: Literal["published", "complete"] = "published",
-    features: Literal["clap", "general"] = "clap",
+    chunking: m2d.Chunking = "published",
+    features: Features = "clap",
     sample_rate: int = 16_000,
+    chunk_frames: int | None = None,
     text: str = "",
 ) -> JointModel:
     """The model of these weights.
@@ -92,16 +105,24 @@ def build(
         features: "clap" for vectors that meet texts, where the file has them; "general" for the mean of the frame
             features (3840 wide), which is what encoders alone answer with.
         sample_rate: 16000 or 32000, for files that do not say: the 32 kHz encoders without front end.
+        chunk_frames: the length the weights were tuned at, where it is no whole number of patches (501 frames for
+            ESC-50, 821 for VoxCeleb1) and so stands in no shape; 1001 is known.
         text: name or folder of the text model, in place of the one the paper used.
 
     Raises:
         ValueError: tensors are missing, too many, or of another shape.
     """
+    check_choice(features, Features, name="features")
     audio, text_tensors, rest = _parts(tensors)
+    require(audio, _AXES, source=source)
     joint = features == "clap" and any(name.startswith("audio_proj.") for name in rest)
     semantic = "audio_proj.sem_token" in rest
+    if semantic and "norm_stats" not in audio:
+        raise ValueError(f"{source} does not fit the model: 1 tensor (norm_stats) missing")
+    sizes = m2d.geometry(audio, sample_rate=sample_rate)
     encoder = replace(
-        m2d.geometry(audio, sample_rate=sample_rate),
+        sizes,
+        chunk_frames=chunk_frames or sizes.chunk_frames,
         chunking=chunking,
         pooling=("semantic" if semantic else "mean") if joint else "frames",
         classes=rest["head.linear.weight"].shape[0] if "head.linear.weight" in rest else None,
@@ -109,10 +130,10 @@ def build(
     width = encoder.width * (encoder.front_end.num_mels // encoder.patch_mels)
     config = JointModel.Config(
         audio=encoder,
-        text=_text_tower(text_tensors, rest, name=text, folder=folder) if joint else None,
+        text=_text_tower(text_tensors, rest, name=text, folder=folder, source=source) if joint else None,
         width=encoder.width if joint else width,
         chunk_seconds=None,
-        audio_projection=_audio_projection(rest) if joint and not semantic else None,
+        audio_projection=_audio_projection(rest, source=source) if joint and not semantic else None,
         text_projection=Linear.Config(bias=True) if joint and "text_proj.weight" in rest else None,
     )
     ours = {f"audio_encoder.{name}": tensor for name, tensor in m2d.renamed(audio).items()}
@@ -147,16 +168,18 @@ def chunking_shift(model: JointModel, waveforms: Waveforms) -> Float[np.ndarray,
 
 def _parts(tensors: Mapping[str, Tensor]) -> tuple[Tensors, Tensors, Tensors]:
     """Encoder, text tower and the rest, without their prefixes and without what only training needs."""
+    wrapped = all(name.startswith(_WRAPPED) for name in tensors)
+    tensors = {name.removeprefix(_WRAPPED): tensor for name, tensor in tensors.items()} if wrapped else tensors
     keys = frozenset(tensors)
-    prefix = next(prefix for prefix in _AUDIO_PREFIXES if f"{prefix}pos_embed" in keys)
+    prefix = max(_AUDIO_PREFIXES, key=lambda prefix: _present(prefix, keys))
     audio: Tensors = {}
     text: Tensors = {}
     rest: Tensors = {}
     for name, tensor in tensors.items():
         if spectrum := next((start for start in _SPECTRUM_PREFIXES if name.startswith(start)), None):
             audio[f"to_spec.{name.removeprefix(spectrum)}"] = tensor
-        elif name.startswith(_TEXT_PREFIX):
-            text[name.removeprefix(_TEXT_PREFIX)] = tensor
+        elif start := next((start for start in _TEXT_PREFIXES if name.startswith(start)), None):
+            text[name.removeprefix(start)] = tensor
         elif head := next((start for start in _HEAD if name.startswith(start)), None):
             rest[_HEAD[head] + name.removeprefix(head)] = tensor
         elif name.startswith(prefix):
@@ -166,18 +189,28 @@ def _parts(tensors: Mapping[str, Tensor]) -> tuple[Tensors, Tensors, Tensors]:
             (rest if bare.startswith(("audio_proj.", "text_proj.")) else audio)[bare] = tensor
         elif not _TRAINING_ONLY.match(name):
             rest[name] = tensor
+    text.pop("embeddings.position_ids", None)  # 0, 1, 2, ...: older versions of the library saved them
     return audio, text, rest
 
 
-def _audio_projection(rest: Mapping[str, Tensor]) -> Projection:
+def _present(prefix: str, keys: frozenset[str]) -> int:
+    return sum(prefix + name in keys for name in _WANTED)
+
+
+def _audio_projection(rest: Mapping[str, Tensor], *, source: str) -> Projection:
+    require(rest, {"audio_proj.0.weight": 2, "audio_proj.2.weight": 2}, source=source)
     return Perceptron.Config(hidden=rest["audio_proj.0.weight"].shape[0])
 
 
 def _text_tower(
-    text: Mapping[str, Tensor], rest: Mapping[str, Tensor], *, name: str, folder: Path | None
-) -> TextEncoderConfig:
-    """BERT with the weights of the file; else the sentence embeddings the weights were trained against."""
+    text: Mapping[str, Tensor], rest: Mapping[str, Tensor], *, name: str, folder: Path | None, source: str
+) -> TextEncoderConfig | None:
+    """BERT with the weights of the file; else the sentence embeddings the weights were trained against.
+
+    None for a semantic projector without either: the audio side of 2025, whose text tower was left out.
+    """
     if text:
+        require(text, _BERT_AXES, source=source)
         if not name and folder is not None and (folder / "tokenizer_config.json").is_file():
             name = str(folder)
         return HuggingFace.Config(
@@ -188,7 +221,9 @@ def _text_tower(
             architecture=_bert(text),
         )
     if "text_proj.weight" in rest:
-        return Sentence.Config(name or _NV_EMBED, width=rest["text_proj.weight"].shape[1])
+        return Sentence.Config(name or _NV_EMBED, width=rest["text_proj.weight"].shape[1], normalise=False)
+    if "audio_proj.sem_token" in rest:
+        return None
     return Sentence.Config(name or _GTE_BASE, width=rest["audio_proj.2.weight"].shape[0])
 
 

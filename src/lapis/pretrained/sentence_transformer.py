@@ -16,8 +16,9 @@ import numpy as np
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from lapis.model import check_texts, check_waveforms
 from lapis.pretrained.fetch import snapshot
-from lapis.pretrained.frozen import Frozen, check_texts, check_waveforms
+from lapis.pretrained.frozen import Frozen
 from lapis.pretrained.official import Official
 from lapis.shapes import Vectors, Waveforms
 

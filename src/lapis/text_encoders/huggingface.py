@@ -5,6 +5,7 @@ gives the architecture himself, as checkpoints do that bring the weights.
 """
 
 import itertools
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -59,10 +60,10 @@ class HuggingFace(nn.Module):
         if config.fresh:
             # Not on the meta device: the library keeps tables beside the weights that no checkpoint brings.
             with torch.device("cpu"):
-                self.encoder = transformers.AutoModel.from_config(self._architecture())
+                self.encoder = transformers.AutoModel.from_config(self._architecture(), trust_remote_code=False)
         else:
             self.encoder = transformers.AutoModel.from_pretrained(
-                config.name, revision=config.revision, use_safetensors=True
+                config.name, revision=config.revision, use_safetensors=True, trust_remote_code=False
             )
         self.encoder.requires_grad_(config.trainable)
         self.width: int = self.encoder.config.hidden_size
@@ -74,7 +75,9 @@ class HuggingFace(nn.Module):
     def _architecture(self) -> Any:
         transformers = _import_transformers()
         if not self.config.architecture:
-            return transformers.AutoConfig.from_pretrained(self.config.name, revision=self.config.revision)
+            return transformers.AutoConfig.from_pretrained(
+                self.config.name, revision=self.config.revision, trust_remote_code=False
+            )
         values = dict(self.config.architecture)
         return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
 
@@ -87,7 +90,9 @@ class HuggingFace(nn.Module):
         """
         transformers = _import_transformers()
         try:
-            return transformers.AutoTokenizer.from_pretrained(self.config.name, revision=self.config.revision)
+            return transformers.AutoTokenizer.from_pretrained(
+                self.config.name, revision=self.config.revision, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"the tokenizer of the text tower, {self.config.name}, cannot be had: {reason}") from error
@@ -166,4 +171,6 @@ def _import_transformers():  # noqa: ANN202  (the module itself)
         import transformers
     except ImportError as error:
         raise ValueError("Hugging Face text encoders need an extra: pip install 'lapis-audio[transformers]'") from error
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
     return transformers

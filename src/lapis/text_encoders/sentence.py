@@ -30,10 +30,15 @@ class Sentence(nn.Module):
 
     @dataclass(frozen=True)
     class Config:
-        """`name`: `use-multilingual-v3`, or anything sentence-transformers opens, by name or path."""
+        """`name`: `use-multilingual-v3`, or anything sentence-transformers opens, by name or path.
+
+        `normalise` brings the vectors to unit length, before the projection; M2D-CLAP's first stage projects them as
+        they come.
+        """
 
         name: str
         width: int
+        normalise: bool = True
 
         def located_in(self, folder: Path) -> "Sentence.Config":
             """The same: the frozen model is named, not saved."""
@@ -55,8 +60,8 @@ class Sentence(nn.Module):
 
     @property
     def identity(self) -> str:
-        """The name of the frozen model."""
-        return self.config.name
+        """The name of the frozen model, and whether its vectors are taken as they come."""
+        return self.config.name if self.config.normalise else f"{self.config.name}:as-they-come"
 
     def save_assets(self, folder: Path) -> "Sentence.Config":
         """Nothing: the frozen model is named, not saved."""
@@ -78,7 +83,7 @@ class Sentence(nn.Module):
         if missing:
             self._memory |= dict(zip(missing, self._look_up(missing), strict=True))
         rows = np.stack([self._memory[text] for text in texts]) if texts else np.zeros((0, self.width), np.float32)
-        return torch.from_numpy(rows).to(self.place.device)
+        return torch.from_numpy(rows).to(self.place)
 
     def _look_up(self, texts: list[str]) -> Vectors:
         """Vectors from the disk cache, computing and adding those it lacks."""
@@ -94,7 +99,7 @@ class Sentence(nn.Module):
         return vectors
 
     def _look_up_in(self, path: Path, texts: list[str]) -> Vectors:
-        keys = [hashlib.sha256(f"{self.config.name}\0{text}".encode()).digest() for text in texts]
+        keys = [hashlib.sha256(f"{self.identity}\0{text}".encode()).digest() for text in texts]
         with contextlib.closing(_connect(path)) as database, database:
             found: dict[bytes, bytes] = {}
             for key in keys:
@@ -104,7 +109,8 @@ class Sentence(nn.Module):
             absent = [index for index, key in enumerate(keys) if key not in found]
             if absent:
                 computed = np.asarray(self._encode([texts[index] for index in absent]), dtype=np.float32)
-                computed /= np.linalg.norm(computed, axis=1, keepdims=True).clip(min=1e-12)
+                if self.config.normalise:
+                    computed = computed / np.linalg.norm(computed, axis=1, keepdims=True).clip(min=1e-12)
                 added = [(keys[index], vector.tobytes()) for index, vector in zip(absent, computed, strict=True)]
                 database.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", added)
                 found |= dict(added)
@@ -130,5 +136,9 @@ def _load(name: str) -> Encode:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise ValueError(f"{name} needs an extra: pip install 'lapis-audio[sentence]'") from error
-    model = SentenceTransformer(name)
+    try:
+        model = SentenceTransformer(name, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"sentence-transformers does not open the text model {name}: {reason}") from error
     return lambda texts: model.encode(texts, convert_to_numpy=True, show_progress_bar=False)

@@ -51,6 +51,10 @@ FIRST_PIECE_SHIFT = 1  # the padding token stands before the pieces of the Sente
 TOKENS_AFTER_LANGUAGES = 3
 
 
+ROWS_AT_ONCE = 2048
+"""Tokens that go through the layers together: enough for the processor, and memory does not grow with the texts."""
+
+
 class Sonar(nn.Module):
     """Texts to the mean of their tokens, 1024 wide."""
 
@@ -140,14 +144,14 @@ class Sonar(nn.Module):
         if max(tokens.lengths) > self.config.max_tokens:
             raise ValueError(f"a text of {max(tokens.lengths)} tokens is longer than {self.config.max_tokens}")
         order = sorted(range(len(tokens)), key=tokens.lengths.__getitem__)
-        items = tokens.split()
-        packed = Ragged.pack([items[item] for item in order])
-        # fairseq counts from 2, having kept 0 and 1 for padding.
-        positions = self.positions(packed.index_in_item[:, None] + 2)
-        embedded = self.embedding(packed.rows) * self.config.width**0.5
-        rows = (embedded.float() + positions).to(embedded.dtype)
-        means = self.transformer.in_groups(Ragged(rows, packed.lengths)).mean()
+        means = torch.cat([self._means(group) for group in tokens.take(order).groups(ROWS_AT_ONCE)])
         return means[torch.tensor(order, device=means.device).argsort()]
+
+    def _means(self, tokens: Ragged) -> Float[Tensor, "texts width"]:
+        # fairseq counts from 2, having kept 0 and 1 for padding.
+        positions = self.positions(tokens.index_in_item[:, None] + 2)
+        embedded = self.embedding(tokens.rows) * self.config.width**0.5
+        return self.transformer(Ragged((embedded.float() + positions).to(embedded.dtype), tokens.lengths)).mean()
 
     def save_assets(self, folder: Path) -> "Sonar.Config":
         """Put the tokenizer into `folder`; returns the config that finds it there (see `located_in`)."""
