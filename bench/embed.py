@@ -88,7 +88,9 @@ def padded(tower: Tower, clips: list[torch.Tensor]) -> torch.Tensor:
 
 def _padded_batch(tower: Tower, clips: list[torch.Tensor]) -> torch.Tensor:
     device = next(tower.parameters()).device
-    chunks, lengths = tower._embedded(Ragged.pack(clips).to(device))
+    waveforms = Ragged.pack(clips).to(device)
+    lengths = tuple(tower.num_tokens(len(clip)) for clip in clips)
+    chunks = tower.embedded(waveforms).items if isinstance(tower, M2d) else tower._embedded(waveforms)[0]
     longest = max(chunks.lengths)
     of_clip: list[list[torch.Tensor]] = [[] for _ in clips]
     clip, left = -1, 0

@@ -90,7 +90,7 @@ def test_a_corrupt_index_is_explained(model, sounds, tmp_path):
         (("search", "rain"), "there is no index in lapis-index"),
         (("index", ".", "--model", "nowhere"), "nowhere: expected the folder of a finished training run"),
         (("index", "nowhere", "--model", "nowhere"), "expected a folder of sounds, and nowhere is not one"),
-        (("train", "pocket", "--set", "training.save_every=0"), "save_every and clip_norm must be above zero"),
+        (("train", "pocket", "--set", "training.save_every=0"), "accumulate and clip_norm must be above zero"),
         (("train", "pocket", "--device", "cuda"), "no CUDA device is there for --device cuda"),
         (("evaluate", "nowhere"), "nowhere: expected the folder of a finished training run"),
     ],

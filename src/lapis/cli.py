@@ -32,6 +32,9 @@ def train(
     name: str = "",
     /,
     *,
+    stage: str = "",
+    form: str = "",
+    after: str = "",
     set: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     out: Path | None = None,
     resume: bool = False,
@@ -45,6 +48,12 @@ def train(
     ----------
     name
         The recipe, one of those that --list shows.
+    stage
+        Which stage, of a recipe in several.
+    form
+        Its size: paper, or pool or pocket for two cores, of a recipe that has them.
+    after
+        Folder of the run whose model this one goes on with.
     set
         Fields to replace, as path.to.field=value.
     out
@@ -65,7 +74,9 @@ def train(
         return
     if not name:
         raise ValueError(f"expected a recipe: one of {', '.join(recipes.names())}")
-    recipe = recipes.override(recipes.find(name), set)
+    given = {"stage": stage, "form": form, "after": after}
+    options = {option: value for option, value in given.items() if value}
+    recipe = recipes.override(recipes.find(name, **options), set)
     if print:
         sys.stdout.write(recipes.dumps(recipe) + "\n")
         return

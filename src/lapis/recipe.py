@@ -5,13 +5,14 @@ Recipes are Python functions in `lapis.recipes`. From the command line a field i
 """
 
 import importlib
+import inspect
 import json
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lapis import distributed, saved
 from lapis.data.batching import Budget
@@ -28,7 +29,7 @@ from lapis.train.checkpoint import Checkpoints, Progress
 from lapis.train.loop import Training, train
 from lapis.train.optim import AdamW, Cosine, OptimizerConfig, Schedule
 from lapis.train.report import Report
-from lapis.values import PACKAGE, from_values, nearest, to_values
+from lapis.values import PACKAGE, check_choice, from_values, nearest, to_values
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,26 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
-def find(name: str) -> Recipe:
+def find(name: str, **options: str) -> Recipe:
     """The recipe that the function `name` of the module `lapis.recipes.name` returns.
 
+    Args:
+        name: of the recipe.
+        options: what the function takes: the stage of a recipe in several, its form, the run it goes on with.
+
     Raises:
-        ValueError: there is no such recipe.
+        ValueError: there is no such recipe, or it has no such option or choice.
     """
     if name not in names():
         raise ValueError(f"no recipe {name!r}{nearest(name, names())}; the recipes are {', '.join(names())}")
-    return getattr(importlib.import_module(f"{PACKAGE}.recipes.{name}"), name)()
+    recipe = getattr(importlib.import_module(f"{PACKAGE}.recipes.{name}"), name)
+    known = get_type_hints(recipe)
+    for option, value in options.items():
+        if option not in inspect.signature(recipe).parameters:
+            raise ValueError(f"the recipe {name} has no {option}")
+        if choices := get_args(known[option]) if get_origin(known[option]) is Literal else ():
+            check_choice(value, Literal[choices], name=option)
+    return recipe(**options)
 
 
 def run(recipe: Recipe, *, folder: Path, device: str = "cpu") -> Progress:
@@ -88,46 +100,42 @@ def run(recipe: Recipe, *, folder: Path, device: str = "cpu") -> Progress:
     Raises:
         ValueError: `folder` holds a run of another recipe (which is left as it is), or a field does not fit others.
     """
-    with distributed.joined(device) as own_device:
-        return _run(recipe, folder=folder, device=own_device)
-
-
-def _run(recipe: Recipe, *, folder: Path, device: str) -> Progress:
     import torch
 
-    # Reading does not change what is learned, so a run may go on with another number of workers.
-    checkpoints = Checkpoints(folder, recipe=to_values(recipe), indifferent=("reading",))
-    checkpoints.check()
-    known = [name for check in recipe.checks for name in _score_names(check)]
-    if (best := recipe.training.keep_best) is not None and best not in known:
-        raise ValueError(f"training.keep_best: no score {best!r}{nearest(best, known)}; the scores are {known}")
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
-    torch.manual_seed(recipe.seed)  # in every process alike: all begin with the same weights
-    model = recipe.model.build()
-    taken = recipe.after.into(model) if recipe.after else ""
-    model = model.to(device)
-    objectives = [objective.build(model).to(device) for objective in recipe.objectives]
-    learner = Learner(model, objectives, recipe.weights)
-    mixture = recipe.data.build(seed=recipe.seed)
-    loader = Loader(mixture, budget=recipe.budget, sample_rate=model.sample_rate, reading=recipe.reading)
-    if distributed.rank() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder / "recipe.json", binary=False) as file:
-            file.write(dumps(recipe))
-        print(f"{dumps(recipe)}\n{mixture}\n{_sizes(model)}\n{taken}".rstrip(), flush=True)
-    return train(
-        learner,
-        batches=loader.batches,
-        optimizer_config=recipe.optimizer,
-        schedule=recipe.schedule,
-        training=recipe.training,
-        checkpoints=checkpoints,
-        report=Report(folder, name=recipe.name, steps=recipe.training.steps),
-        validate=lambda trained: _validate(recipe.checks, model=trained),
-        export=lambda trained, name: saved.save(trained, folder / name, source=_source(recipe, name)),
-        seed=recipe.seed,
-    )
+    with distributed.joined(device) as place:
+        # Reading does not change what is learned, so a run may go on with another number of workers.
+        checkpoints = Checkpoints(folder, recipe=to_values(recipe), indifferent=("reading",))
+        checkpoints.check()
+        known = [name for check in recipe.checks for name in _score_names(check)]
+        if (best := recipe.training.keep_best) is not None and best not in known:
+            raise ValueError(f"training.keep_best: no score {best!r}{nearest(best, known)}; the scores are {known}")
+        if recipe.threads is not None:
+            torch.set_num_threads(recipe.threads)
+        torch.manual_seed(recipe.seed)  # in every process alike: all begin with the same weights
+        model = recipe.model.build()
+        taken = recipe.after.into(model) if recipe.after else ""
+        model = model.to(place)
+        objectives = [objective.build(model).to(place) for objective in recipe.objectives]
+        learner = Learner(model, objectives, recipe.weights)
+        mixture = recipe.data.build(seed=recipe.seed)
+        loader = Loader(mixture, budget=recipe.budget, sample_rate=model.sample_rate, reading=recipe.reading)
+        if distributed.rank() == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic_write(folder / "recipe.json", binary=False) as file:
+                file.write(dumps(recipe))
+            print(f"{dumps(recipe)}\n{mixture}\n{_sizes(model)}\n{taken}".rstrip(), flush=True)
+        return train(
+            learner,
+            batches=loader.batches,
+            optimizer_config=recipe.optimizer,
+            schedule=recipe.schedule,
+            training=recipe.training,
+            checkpoints=checkpoints,
+            report=Report(folder, name=recipe.name, steps=recipe.training.steps),
+            validate=lambda trained: _validate(recipe.checks, model=trained),
+            export=lambda trained, name: saved.save(trained, folder / name, source=_source(recipe, name)),
+            seed=recipe.seed,
+        )
 
 
 def _source(recipe: Recipe, name: str) -> str:

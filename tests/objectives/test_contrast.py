@@ -235,3 +235,14 @@ def test_what_is_learned_is_in_the_state():
     assert set(Softmax.Config().build(tiny.model()).state_dict()) == {"log_scale"}
     assert set(Sigmoid.Config().build(tiny.model()).state_dict()) == {"log_scale", "bias"}
     assert set(GLAP.build(tiny.model()).state_dict()) == {"temperature", "bias"}
+
+
+def test_a_scale_beyond_its_bound_is_brought_back_and_keeps_its_gradient():
+    """Bounded in the forward, it would have no gradient once there."""
+    objective = Softmax.Config(temperature=0.01).build(tiny.model())
+    with torch.no_grad():
+        objective.log_scale.add_(1.0)
+    objective.after_step(tiny.model(), step=0)
+    assert objective.log_scale.exp().item() == pytest.approx(100.0)
+    objective.log_scale.exp().backward()
+    assert objective.log_scale.grad > 0

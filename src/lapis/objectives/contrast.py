@@ -117,11 +117,16 @@ class Softmax(Objective):
         config = self.config
         audio, text = _compared(encoded, config.gather)
         belong = positives(batch, rule=config.positives, device=audio.device, gather=config.gather)
-        scale = self.log_scale.exp().clamp(max=config.max_scale)
+        scale = self.log_scale.exp()
         if config.chunk is None and config.gather != "ring":
             return {"contrast": softmax_contrast(audio, text, belong.matrix(), scale=scale)}
         ring = config.gather == "ring"
         return {"contrast": streamed_softmax(audio, text, belong, scale=scale, chunk=config.chunk, ring=ring)}
+
+    def after_step(self, model: JointModel, *, step: int) -> None:
+        """Keep the scale within its bound. Bounded in `forward`, it would have no gradient to come back by."""
+        with torch.no_grad():
+            self.log_scale.clamp_(max=math.log(self.config.max_scale))
 
 
 class Sigmoid(Objective):

@@ -149,8 +149,7 @@ def _stage_2_1(released: bool) -> Recipe:
 
 
 def _on_visible(mask: Masking, *, released: bool) -> Visible.Config:
-    # A hair below the greatest scale, 100: beyond it there is no gradient that would bring it back.
-    contrast = Softmax.Config(temperature=0.010001)
+    contrast = Softmax.Config(temperature=0.01)
     return Visible.Config(contrast, masking=mask, complete_to=LONG_FRAMES if released else None)
 
 

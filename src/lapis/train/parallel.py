@@ -16,6 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from lapis import distributed
+from lapis.layers.pooling import SemanticPooling
 from lapis.layers.transformer import Block
 from lapis.model import JointModel
 from lapis.objectives.learner import Learner
@@ -135,7 +136,11 @@ def _shard(learner: Learner) -> None:
     """Every transformer block is gathered when it is used; what stands outside of blocks, at the step's beginning."""
     mesh = init_device_mesh(next(learner.parameters()).device.type, (distributed.world_size(),))
     scalars = {parameter for parameter in learner.parameters() if parameter.ndim == 0}  # have no rows to be spread
-    for block in [module for module in learner.modules() if isinstance(module, Block)]:
+    # The semantic pooling calls the parts of its block one by one, past the block's own forward.
+    apart = {
+        block for pooling in learner.modules() if isinstance(pooling, SemanticPooling) for block in pooling.modules()
+    }
+    for block in [module for module in learner.modules() if isinstance(module, Block) and module not in apart]:
         fully_shard(block, mesh=mesh)
     fully_shard(learner, mesh=mesh, reshard_after_forward=False, ignored_params=scalars)
 
