@@ -73,6 +73,14 @@ def test_an_unknown_recipe_names_the_nearest():
         recipes.find("pockett")
 
 
+def test_a_recipe_in_stages_is_asked_for_one():
+    assert recipes.find("m2d_clap", stage="1", form="pocket") != recipes.find("m2d_clap", stage="1")
+    with pytest.raises(ValueError, match="form must be one of 'paper', 'pool', 'pocket', got 'large'"):
+        recipes.find("m2d_clap", form="large")
+    with pytest.raises(ValueError, match="the recipe pocket has no stage"):
+        recipes.find("pocket", stage="1")
+
+
 def test_foreign_json_is_refused():
     with pytest.raises(ValueError, match="expected a recipe, got Constant"):
         recipes.loads(json.dumps(to_values(Constant(peak=1.0, warmup_steps=1))))

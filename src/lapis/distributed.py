@@ -134,7 +134,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:count] for part, count in zip(parts, context.counts, strict=True)])
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]  (torch declares *gradients)
         # A copy: autograd may hand the same tensor to somebody else.
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)

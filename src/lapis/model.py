@@ -1,7 +1,6 @@
 """Two towers that meet in one space, and the contract that evaluation, search and serving rely on."""
 
 import functools
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from lapis.layers.projection import Linear, Perceptron
 from lapis.ragged import Ragged
 from lapis.shapes import Vectors, Waveforms
 from lapis.values import to_values
+from lapis.weights import digest
 
 BATCH_SECONDS = 120.0
 """Of sound that `embed_audio` gives at once to a tower that takes any length; a longer clip goes alone."""
@@ -193,12 +193,8 @@ class JointModel(nn.Module):
         """The text tower's name and a digest of all weights and of what is done with sound beside them."""
         config = self.config
         beside = (config.audio, config.chunk_seconds, config.audio_projection, config.text_projection)
-        digest = hashlib.sha256(json.dumps(to_values(beside)).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         texts = self.text_encoder.identity if self.text_encoder else "no texts"
-        return f"{texts}+{digest.hexdigest()[:16]}"
+        return f"{texts}+{digest(self.state_dict(), beside=json.dumps(to_values(beside)))}"
 
     @_evaluating
     def embed_audio(self, waveforms: Waveforms) -> Vectors:

@@ -6,6 +6,7 @@ classes that training scripts store beside them, and is refused with the name of
 
 import argparse
 import contextlib
+import hashlib
 import os
 import pathlib
 import pickle
@@ -101,6 +102,15 @@ def write(path: Path | str, tensors: Mapping[str, Tensor], *, metadata: Mapping[
         digest = sha256_of(whole)
         whole.replace(path)
     return digest
+
+
+def digest(tensors: Mapping[str, Tensor], *, beside: str = "") -> str:
+    """16 hexadecimal digits that name tensors by their names and values, and what is said `beside` them."""
+    found = hashlib.sha256(beside.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()[:16]
 
 
 def require(tensors: Mapping[str, Tensor], axes: Mapping[str, int], *, source: str) -> None:

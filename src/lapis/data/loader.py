@@ -40,7 +40,7 @@ class Loader:
         )
         for read in DataLoader(
             self._reader,
-            sampler=plans,  # type: ignore[arg-type]  (any iterable of what the data set takes)
+            sampler=plans,
             batch_size=None,
             collate_fn=_unchanged,  # type: ignore[arg-type]  (torch's alias is not generic)
             num_workers=self._reading.workers,

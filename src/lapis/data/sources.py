@@ -212,7 +212,7 @@ def _sample(values: Mapping[str, Any], *, key: str, audio: Any, where: str) -> S
         raise ValueError(f"{where}: expected captions by language, got {type(captions).__name__}")
     seconds = values.get("seconds")
     try:
-        duration = None if seconds in (None, "") else float(seconds)  # type: ignore[arg-type]
+        duration = None if seconds in (None, "") else float(seconds)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: expected seconds as a number, got {seconds!r}") from error
     if duration is not None and not 0 < duration < math.inf:

@@ -40,7 +40,7 @@ def token_losses(
         checkpoint(token_losses_plain, some, table, of, use_reentrant=False, preserve_rng_state=False)
         for some, of in zip(rows.split(chunk), wanted.split(chunk), strict=True)
     ]
-    return torch.cat(losses)  # type: ignore[arg-type]
+    return torch.cat(losses)
 
 
 def token_losses_plain(

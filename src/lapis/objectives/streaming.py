@@ -82,7 +82,7 @@ class _Softmax(torch.autograd.Function):
         return (add_up(total, ring=way.ring) * context.share).to(audio.dtype)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> Any:  # type: ignore[override]  (torch declares *gradients)
         audio, text, scale, of_clips, of_texts = context.saved_tensors
         way = context.way
         of_audio, of_text, of_scale = torch.zeros_like(audio), torch.zeros_like(text), _zero(audio)
@@ -141,7 +141,7 @@ class _Sigmoid(torch.autograd.Function):
         return total.to(audio.dtype)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> Any:  # type: ignore[override]  (torch declares *gradients)
         of_audio, of_text, of_scale, of_bias = context.saved_tensors
         everybody = add_up(gradient, ring=context.way.ring)
         return of_audio * everybody, of_text * everybody, of_scale * gradient, of_bias * gradient, None

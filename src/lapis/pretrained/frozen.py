@@ -1,11 +1,11 @@
 """What embedders around another library's model share: frozen weights and a name for them."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from lapis.weights import digest
 
 
 class Frozen(nn.Module):
@@ -23,11 +23,7 @@ class Frozen(nn.Module):
     def digest(self) -> str:
         """16 hexadecimal digits that name all tensors; computed once, since 200 M weights take about a second."""
         if not self._digest:
-            digest = hashlib.sha256()
-            for name, tensor in sorted(self.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-            self._digest = digest.hexdigest()[:16]
+            self._digest = digest(self.state_dict())
         return self._digest
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:

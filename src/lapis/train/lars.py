@@ -13,7 +13,7 @@ class LarsOptimizer(torch.optim.Optimizer):
         super().__init__(groups, {"lr": 0.0, "momentum": momentum, "trust": trust, "weight_decay": 0.0})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  (no closure, no loss)
         """Equations 6 and 7 of the paper: v = m v + lr local (g + decay w), w = w - v."""
         if closure is not None:
             raise ValueError("this optimiser takes no closure")

@@ -22,14 +22,14 @@ def recomputed_blocks(module: nn.Module, *, enabled: bool) -> Iterator[None]:
         # On the instance: names in the state dict stay, and random numbers are drawn again alike.
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     for model in foreign:
-        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]  (see below)
     try:
         yield
     finally:
         for block in blocks:
             del block.forward
         for model in foreign:
-            model.gradient_checkpointing_disable()  # type: ignore[operator]
+            model.gradient_checkpointing_disable()  # type: ignore[operator]  (see below)
 
 
 def _recomputes_itself(part: nn.Module) -> bool:

@@ -98,8 +98,9 @@ class Stepper:
 
     def _guard(self, batches: Sequence[Batch], *, step: int, total: float, norm: float) -> None:
         """Stop all processes where the gradient, which they share, or the total of one of them is not finite."""
-        sound = all(bool(batch.waveforms.rows.isfinite().all()) for batch in batches) if not _finite(norm) else True
-        healths = distributed.gather_numbers([float(good) for good in (sound, _finite(total), _finite(norm))])
+        finite = math.isfinite(norm)
+        sound = finite or all(bool(batch.waveforms.rows.isfinite().all()) for batch in batches)
+        healths = distributed.gather_numbers([float(good) for good in (sound, math.isfinite(total), finite)])
         if all(all(health) for health in healths):
             return
         culprit = healths.index(min(healths))  # first whose sound is not finite, else whose total is not
@@ -113,7 +114,3 @@ class Stepper:
 
 def _means(of_batches: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
     return {name: sum(of[name].item() for of in of_batches) / len(of_batches) for name in of_batches[0]}
-
-
-def _finite(number: float) -> bool:
-    return math.isfinite(number)
