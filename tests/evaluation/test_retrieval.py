@@ -66,6 +66,15 @@ def test_an_equal_caption_of_another_clip_counts_only_by_label(tmp_path):
     assert by_label.text_to_audio.chance_recall_at_1 == pytest.approx((2 / 3 + 1 / 3) / 2)
 
 
+def test_an_equal_caption_of_another_clip_counts_where_asked_for(tmp_path):
+    captions = [("500 hertz", "510 hertz"), ("500 hertz",), ("3000 hertz",)]
+    clips = [pitched(tmp_path, key, hertz=500, captions={"eng_Latn": texts}) for key, texts in zip("abc", captions)]
+    result = Retrieval("caption").run(PitchEmbedder(), clips=clips)
+    assert result.text_to_audio.num_queries == 3
+    assert result.captions_per_clip == CaptionsPerClip(minimum=1, mean=4 / 3, maximum=2)
+    assert "3 distinct captions, each relevant to all clips that have exactly it" in result.protocol
+
+
 def test_a_label_owns_the_captions_of_all_its_clips(tmp_path):
     captions = [("500 hertz",), ("510 hertz", "500 hertz"), ("3000 hertz",)]
     labels = ["tone", "tone", "whistle"]

@@ -6,6 +6,7 @@ import pytest
 import tiny
 from lapis.datasets.pocket import Pocket, class_names
 from lapis.evaluation import suite
+from lapis.evaluation.linear import Fitting, LinearProbe
 from lapis.evaluation.suite import SUITES, Benchmark, by_name, run_suite, table
 
 
@@ -46,6 +47,17 @@ def test_a_suite_is_measured_and_each_clip_embedded_once(monkeypatch):
     assert np.isclose(results["one-1"].text_to_audio.recall_at_1, float(rows[0]["measured"][:-1]) / 100, atol=1e-3)
 
 
+def test_a_linear_probe_is_a_benchmark(monkeypatch):
+    probe = LinearProbe(Pocket("test", "music"), fitting=Fitting(learning_rate=1e-2, epochs=2, seeds=(1,)))
+    monkeypatch.setitem(SUITES, "small", (Benchmark("linear-1", Pocket("val", "music"), probe),))
+    results = run_suite(tiny.model(), suite="small")
+    (row,) = table(results)
+    assert row["metric"] == "accuracy" and row["measured"] == f"{results['linear-1'].score:.1%}"
+    for benchmark in SUITES["pocket-linear"]:
+        labels = {sample.label for sample in benchmark.protocol.train.build()}
+        assert {sample.label for sample in benchmark.source.build()} <= labels
+
+
 def test_an_unknown_suite_is_named():
-    with pytest.raises(ValueError, match=r"expected a suite among \['pocket'\], got 'papers'"):
+    with pytest.raises(ValueError, match=r"expected a suite among \['pocket', 'pocket-linear'\], got 'papers'"):
         run_suite(tiny.model(), suite="papers")

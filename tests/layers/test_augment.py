@@ -47,3 +47,19 @@ def test_band_masks_are_the_same_over_a_clip_and_differ_between_clips():
 def test_every_clip_keeps_most_of_its_sound():
     for clip in _augmented(SpecAugment.Config(), (1, 3, 10, 500)):
         assert (clip == SILENCE).float().mean() < 0.65
+
+
+def test_numbers_decide_whatever_stands_beside_a_clip():
+    module = SpecAugment(SpecAugment.Config(), silence=SILENCE)
+    lengths = (50, 200, 7)
+    together = module(Ragged(torch.zeros(257, 64), lengths), (4, 900, 31)).split()
+    torch.manual_seed(5)
+    for number, length, clip in zip((4, 900, 31), lengths, together, strict=True):
+        assert torch.equal(module(Ragged(torch.zeros(length, 64), (length,)), (number,)).rows, clip)
+    others = module(Ragged(torch.zeros(257, 64), lengths), (5, 901, 32)).split()
+    assert not any(torch.equal(one, other) for one, other in zip(together, others, strict=True))
+
+
+def test_no_mask_is_nothing():
+    clip = _augmented(SpecAugment.Config(time_masks=0, band_masks=0), (20,))[0]
+    assert not clip.any()

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from lapis.data.balanced import Balanced
 from lapis.data.batching import Draw
 from lapis.data.captions import Captions
 from lapis.data.sample import Sample
@@ -25,6 +26,8 @@ class Part:
 
     source: SourceConfig
     weight: float = 1.0
+    balanced_draws: int | None = None
+    """Of an epoch in which rare classes are drawn as often as common ones, see `Balanced`; None for every clip once."""
 
 
 class Mixture:
@@ -47,6 +50,10 @@ class Mixture:
         self.config, self.seed = config, seed
         self.rejected: Counter[str] = Counter()
         self.sources = [self._cleaned(part.source) for part in config.parts]
+        self._balanced = [
+            Balanced(source, draws=part.balanced_draws, seed=(seed, place)) if part.balanced_draws is not None else None
+            for place, (part, source) in enumerate(zip(config.parts, self.sources, strict=True))
+        ]
         self._turns = turns([part.weight for part in config.parts])
         self._turns_of = [
             [turn for turn, part in enumerate(self._turns) if part == p] for p in range(len(config.parts))
@@ -71,6 +78,8 @@ class Mixture:
         part = self._turns[turn]
         source = self.sources[part]
         of_source = rounds * len(self._turns_of[part]) + bisect_left(self._turns_of[part], turn)
+        if (balanced := self._balanced[part]) is not None:
+            return Draw(number, source[balanced[of_source]])
         epoch, place = divmod(of_source, len(source))
         return Draw(number, source[shuffled(place, len(source), seed=(self.seed, part, epoch))])
 

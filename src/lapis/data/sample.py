@@ -53,6 +53,7 @@ class Sample:
     captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seconds: float | None = None
     label: str | None = None
+    """Its class, or several with semicolons between them."""
     domain: str | None = None
     """One of sound, music, speech."""
     language: str | None = None
@@ -63,3 +64,9 @@ class Sample:
     source: str | None = None
     licence: str | None = None
     split: str | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its classes, each once."""
+        names = (name.strip() for name in (self.label or "").split(";"))
+        return tuple(dict.fromkeys(name for name in names if name))

@@ -217,6 +217,8 @@ def _sample(values: Mapping[str, Any], *, key: str, audio: Any, where: str) -> S
         raise ValueError(f"{where}: expected seconds as a number, got {seconds!r}") from error
     if duration is not None and not 0 < duration < math.inf:
         raise ValueError(f"{where}: expected seconds as a number above zero, got {seconds!r}")
+    if isinstance(values.get("label"), list):
+        values = {**values, "label": ";".join(map(str, values["label"]))}
     return Sample(
         key=key,
         audio=audio,

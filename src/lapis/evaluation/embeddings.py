@@ -5,15 +5,32 @@ A clip that cannot be read is reported beside the vectors, never dropped silentl
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from lapis import audio
 from lapis.data.sample import Sample
 from lapis.model import Embedder
-from lapis.shapes import Vectors, Waveform
+from lapis.shapes import Vectors, Waveform, Waveforms
 
 TEXTS_AT_ONCE = 256
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """The half of an `Embedder` that hears; its vectors may be other ones, see `Features`."""
+
+    @property
+    def identity(self) -> str: ...  # noqa: D102
+
+    @property
+    def sample_rate(self) -> int: ...  # noqa: D102
+
+    @property
+    def width(self) -> int: ...  # noqa: D102
+
+    def embed_audio(self, waveforms: Waveforms) -> Vectors: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -29,7 +46,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class AudioEmbeddings:
-    """One unit vector for each sample that could be read, in the order they came, and the samples that could not."""
+    """One vector for each sample that could be read, in the order they came, and the samples that could not."""
 
     vectors: Vectors
     samples: tuple[Sample, ...]
@@ -37,7 +54,7 @@ class AudioEmbeddings:
 
 
 def embed_samples(
-    embedder: Embedder,
+    embedder: Listener,
     *,
     samples: Sequence[Sample],
     batch_seconds: float = 60.0,
@@ -95,7 +112,7 @@ def embed_texts(embedder: Embedder, *, texts: Sequence[str]) -> Vectors:
     return vectors[[row_of[text] for text in texts]]
 
 
-def as_embeddings(embedder: Embedder, *, clips: AudioEmbeddings | Sequence[Sample]) -> AudioEmbeddings:
+def as_embeddings(embedder: Listener, *, clips: AudioEmbeddings | Sequence[Sample]) -> AudioEmbeddings:
     """What a protocol was given, embedded if it is not yet, and at least one clip of it readable.
 
     Raises:

@@ -56,11 +56,12 @@ class Retrieval:
     `relevance` says which pairs belong together:
 
     - "clip": a caption and its own clip only, even where another clip has the same caption;
+    - "caption": a caption and all clips that have exactly it;
     - "label": a text and all clips of a label, the label's texts being the distinct captions of its clips;
     - "transcript": the words spoken and all clips in which exactly these were spoken.
     """
 
-    relevance: Literal["clip", "label", "transcript"] = "clip"
+    relevance: Literal["clip", "caption", "label", "transcript"] = "clip"
     languages: tuple[str, ...] | None = None
     """Of the captions, as FLORES-200 codes; all of them unless told."""
     max_captions: int | None = None
@@ -132,6 +133,7 @@ class Retrieval:
     def _sentence(self, *, num_texts: int, embeddings: AudioEmbeddings) -> str:
         kind = {
             "clip": "captions, each relevant to its own clip only",
+            "caption": "distinct captions, each relevant to all clips that have exactly it",
             "label": "distinct captions, each relevant to all clips of its label",
             "transcript": "distinct transcripts, each relevant to all clips that speak exactly it",
         }[self.relevance]

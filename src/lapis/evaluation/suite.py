@@ -10,11 +10,12 @@ from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
 from lapis.datasets.pocket import Pocket, class_names
 from lapis.evaluation.embeddings import AudioEmbeddings, embed_samples
+from lapis.evaluation.linear import Fitting, LinearProbe, LinearResult
 from lapis.evaluation.retrieval import Retrieval, RetrievalResult
 from lapis.evaluation.zeroshot import ZeroShot, ZeroShotResult
 from lapis.model import Embedder
 
-Result = RetrievalResult | ZeroShotResult
+Result = RetrievalResult | ZeroShotResult | LinearResult
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Benchmark:
 
     name: str
     source: SourceConfig
-    protocol: Callable[[Sequence[Sample]], Retrieval | ZeroShot]
+    protocol: Callable[[Sequence[Sample]], Retrieval | ZeroShot] | LinearProbe
 
 
 def by_name(domain: Literal["sound", "music", "speech"], *, language: str) -> Callable[[Sequence[Sample]], ZeroShot]:
@@ -51,6 +52,14 @@ SUITES: Mapping[str, tuple[Benchmark, ...]] = {
             for language in POCKET_LANGUAGES
         ),
     ),
+    "pocket-linear": tuple(
+        Benchmark(
+            f"pocket-{domain}-linear-1",
+            Pocket("test", domain),
+            LinearProbe(Pocket("train", domain), Pocket("val", domain), fitting=Fitting(learning_rate=1e-3)),
+        )
+        for domain in ("sound", "music", "speech")
+    ),
 }
 
 
@@ -67,6 +76,9 @@ def run_suite(embedder: Embedder, *, suite: str, progress: Callable[[str], None]
     for benchmark in SUITES[suite]:
         if progress:
             progress(benchmark.name)
+        if isinstance(benchmark.protocol, LinearProbe):  # it hears other features than the vectors
+            results[benchmark.name] = benchmark.protocol.run(embedder, clips=benchmark.source.build())
+            continue
         if benchmark.source not in embedded:
             embedded[benchmark.source] = embed_samples(embedder, samples=benchmark.source.build())
         clips = embedded[benchmark.source]
@@ -78,7 +90,9 @@ def table(results: Mapping[str, Result]) -> list[dict[str, str]]:
     """A row a figure: benchmark, metric, measured, chance."""
     rows = []
     for name, result in results.items():
-        if isinstance(result, ZeroShotResult):
+        if isinstance(result, LinearResult):
+            figures = {result.metric: (result.score, result.chance)}
+        elif isinstance(result, ZeroShotResult):
             figures = {"accuracy": (result.accuracy, result.chance)}
         else:
             figures = {

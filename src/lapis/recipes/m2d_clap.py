@@ -1,9 +1,9 @@
-"""M2D-CLAP (arXiv 2503.22104): stages 1, 2 and 2.1, each begun with what the stage before has learned.
+"""M2D-CLAP (arXiv 2503.22104): stages 1, 1.1, 2 and 2.1, each begun with what the stage before has learned.
 
-1 trains the audio encoder on its own patches (masked modelling duo) and, much more softly, on captions. 1.1, the
-fine-tuning on AudioSet's classes, is a recipe of its own, whose folder is what `after` of stage 2 expects; a folder of
-stage 1 does too. 2 keeps the encoder and trains BERT and the semantic block against it; 2.1 refines both on the
-captions that people or their tools wrote for whole clips. Sources of every figure: docs/recipes/m2d_clap.md.
+1 trains the audio encoder on its own patches (masked modelling duo) and, much more softly, on captions. 1.1 fine-tunes
+it on AudioSet's classes, with a head. 2 keeps the encoder and trains BERT and the semantic block against it; it takes a
+folder of stage 1, too. 2.1 refines both on the captions that people or their tools wrote for whole clips. Sources of
+every figure: docs/recipes/m2d_clap.md.
 """
 
 from dataclasses import dataclass, replace
@@ -11,15 +11,19 @@ from typing import Literal
 
 from lapis.audio_encoders.m2d import M2d
 from lapis.data.batching import Budget
+from lapis.data.classes import labels_of
 from lapis.data.loader import Reading
 from lapis.data.mixture import Mixture, Part
 from lapis.data.sources import SourceConfig, Tars
 from lapis.datasets.pocket import Pocket
+from lapis.evaluation.classification import Classification
 from lapis.evaluation.retrieval import Retrieval
 from lapis.layers import spectrogram
+from lapis.layers.augment import SpecAugment
 from lapis.layers.masking import Masking
 from lapis.layers.projection import Linear
 from lapis.model import JointModel
+from lapis.objectives.classify import Classify
 from lapis.objectives.contrast import Softmax
 from lapis.objectives.duo import Duo
 from lapis.objectives.learner import ObjectiveConfig
@@ -29,11 +33,11 @@ from lapis.text_encoders.huggingface import HuggingFace
 from lapis.text_encoders.sentence import MULTILINGUAL_USE, Sentence
 from lapis.train.after import After
 from lapis.train.loop import Training
-from lapis.train.optim import AdamW, Cosine
+from lapis.train.optim import AdamW, Cosine, Lars
 
 Domain = Literal["sound", "music", "speech"]
 DOMAINS: tuple[Domain, ...] = ("sound", "music", "speech")
-Stage = Literal["1", "2", "2.1"]
+Stage = Literal["1", "1.1", "2", "2.1"]
 Form = Literal["paper", "pool", "pocket"]
 Departures = Literal["as_described", "as_released"]
 """Where the released code does something else than its papers say: what they say, or what it does."""
@@ -45,9 +49,15 @@ SHORT_SECONDS, LONG_SECONDS = 6.07, 10.0
 """Of sound in so many frames, the first of which is centred on the first sample."""
 
 ENCODER = tuple(f"audio_encoder.{part}" for part in ("class_token", "patches.", "positions", "transformer."))
-CARRIED = {"2": ENCODER, "2.1": ("",)}
-"""How the names begin of what a stage takes from the one before: stage 2 the encoder, whose semantic block begins anew,
-stage 2.1 everything."""
+CARRIED = {"1.1": ENCODER, "2": ENCODER, "2.1": ("",)}
+"""How the names begin of what a stage takes from the one before: stages 1.1 and 2 the encoder, beside which the head or
+the semantic block begins anew, stage 2.1 everything."""
+
+ADAMW = AdamW(betas=(0.9, 0.95), epsilon=1e-8, weight_decay=0.05)
+
+CLASSES, CLASS_FILE = 527, "audioset/classes.txt"
+"""AudioSet's classes, and where their names stand: one a line, as labels are written in the tars."""
+AUGMENT = SpecAugment.Config(time_masks=1, time_frames=192, band_masks=1, bands=30)
 
 # Tars in the data folder; weights are the numbers of clips the authors had, so that every clip is as likely.
 LABELLED = (
@@ -80,7 +90,8 @@ def m2d_clap(
     if (after is None) != (stage == "1"):
         wanted = "stage 1 begins with nothing" if stage == "1" else f"stage {stage} needs after=: the folder before it"
         raise ValueError(f"{wanted}, got after={after!r}")
-    recipe = {"1": _stage_1, "2": _stage_2, "2.1": _stage_2_1}[stage](departures == "as_released")
+    stages = {"1": _stage_1, "1.1": _stage_1_1, "2": _stage_2, "2.1": _stage_2_1}
+    recipe = stages[stage](departures == "as_released")
     if after is not None:
         recipe = replace(recipe, after=After(after, take=CARRIED[stage]))
     return recipe if form == "paper" else _small(recipe, stage=stage, form=form)
@@ -105,10 +116,43 @@ def _stage_1(released: bool) -> Recipe:
         checks=CHECKS,
         budget=Budget(clips=512, seconds=512 * SHORT_SECONDS, clip_seconds=SHORT_SECONDS),
         reading=Reading(workers=8),
-        optimizer=AdamW(betas=(0.9, 0.95), epsilon=1e-8, weight_decay=0.05),
+        optimizer=ADAMW,
         schedule=Cosine(peak=2.4e-3, warmup_steps=24_720),
         training=Training(steps=370_800, clip_norm=3.0, precision="bfloat16", validate_every=12_360, save_every=1236),
         seed=7,
+    )
+
+
+def _stage_1_1(released: bool) -> Recipe:
+    """70 epochs of 200,000 draws of AudioSet in batches of 64 clips, of one process."""
+    return replace(
+        _stage_1(released),
+        model=JointModel.Config(
+            audio=M2d.Config(
+                front_end=FRONT_END, columns=62, chunk_frames=LONG_FRAMES, classes=CLASSES, augment=AUGMENT
+            ),
+            text=None,
+            width=768,
+            chunk_seconds=None,
+            audio_projection=None,
+        ),
+        objectives=(
+            Classify.Config(
+                classes=CLASS_FILE,
+                masking=Masking(ratio=0.5, shape="structured", inverted=released),
+                mixup=0.5,
+                complete_to=LONG_FRAMES if released else None,
+            ),
+        ),
+        weights={"classify": 1.0},
+        data=Mixture.Config(parts=(Part(Tars("audioset/train-*.tar"), balanced_draws=200_000),)),
+        checks=(Check("AudioSet val", Tars("audioset/val-*.tar"), Classification(CLASS_FILE)),),
+        budget=Budget(clips=64, seconds=64 * LONG_SECONDS, clip_seconds=LONG_SECONDS),
+        optimizer=Lars(momentum=0.9, weight_decay=0.0),
+        schedule=Cosine(peak=2.0, warmup_steps=46_875, end=1e-7),
+        # Nothing is clipped: such a norm is never reached.
+        training=Training(steps=218_750, clip_norm=1e9, precision="bfloat16", validate_every=15_625, save_every=3125),
+        seed=43,
     )
 
 
@@ -167,6 +211,9 @@ class _Size:
 SIZES = {"pool": _Size(width=192, depth=6, steps=3000, peak=5e-4, clips=64), "pocket": _Size(192, 4, 800, 1e-3, 64)}
 
 
+SMALL_AUGMENT = SpecAugment.Config(time_masks=1, time_frames=48, band_masks=1, bands=15)
+
+
 def _small(recipe: Recipe, *, stage: Stage, form: Form) -> Recipe:
     """The stage on a small encoder, with the frozen multilingual sentence encoder in place of both text towers.
 
@@ -176,9 +223,21 @@ def _small(recipe: Recipe, *, stage: Stage, form: Form) -> Recipe:
     encoder = recipe.model.audio
     assert isinstance(encoder, M2d.Config)
     small = replace(encoder, columns=38, chunk_frames=SHORT_FRAMES, width=size.width, depth=size.depth, heads=3)
+    small = replace(small, hidden=4 * size.width)
     steps, warmup = (size.steps, size.steps // 16) if stage == "1" else (size.steps // 4, size.steps // 32)
+    recipe = replace(
+        recipe,
+        budget=Budget(clips=size.clips, seconds=200.0, clip_seconds=5.0),
+        # No worker: two cores have no room for one beside the training itself, and every clip is decoded only once.
+        reading=Reading(workers=0, keep_bytes=2 << 30),
+        schedule=Cosine(peak=size.peak, warmup_steps=warmup),
+        training=Training(steps=steps, clip_norm=3.0, validate_every=steps // 4, save_every=steps // 4),
+        threads=2,
+    )
+    if stage == "1.1":
+        return _small_classes(recipe, encoder=small, form=form)
     model = JointModel.Config(
-        audio=replace(small, hidden=4 * size.width),
+        audio=small,
         text=Sentence.Config(MULTILINGUAL_USE, width=512),
         width=512,
         chunk_seconds=None,
@@ -193,12 +252,30 @@ def _small(recipe: Recipe, *, stage: Stage, form: Form) -> Recipe:
         weights=dict.fromkeys(recipe.weights, 1.0),  # 0.01 needs more steps than there are here
         data=Mixture.Config(parts=parts),
         checks=checks,
-        budget=Budget(clips=size.clips, seconds=200.0, clip_seconds=5.0),
-        # No worker: two cores have no room for one beside the training itself, and every clip is decoded only once.
-        reading=Reading(workers=0, keep_bytes=2 << 30),
-        schedule=Cosine(peak=size.peak, warmup_steps=warmup),
-        training=Training(steps=steps, clip_norm=3.0, validate_every=steps // 4, save_every=steps // 4),
-        threads=2,
+    )
+
+
+def _small_classes(recipe: Recipe, *, encoder: M2d.Config, form: Form) -> Recipe:
+    """Stage 1.1 on the labels of sound and music, one a clip; their names are read from the corpus itself."""
+    domains: tuple[Domain, ...] = ("sound", "music")
+    train = {domain: _source(form, "train", domain) for domain in domains}
+    val = {domain: _source(form, "val", domain) for domain in domains}
+    clips = {domain: source.build() for domain, source in train.items()}
+    samples = [s for listed in clips.values() for s in listed] + [s for source in val.values() for s in source.build()]
+    classes = labels_of(samples)
+    (objective,) = recipe.objectives
+    assert isinstance(objective, Classify.Config)
+    return replace(
+        recipe,
+        model=replace(
+            recipe.model, audio=replace(encoder, classes=len(classes), augment=SMALL_AUGMENT), width=encoder.width
+        ),
+        objectives=(replace(objective, classes=classes, kind="single-label", complete_to=None),),
+        data=Mixture.Config(
+            parts=tuple(Part(train[domain], balanced_draws=len(clips[domain]) // 2) for domain in domains)
+        ),
+        checks=tuple(Check(domain, val[domain], Classification(classes, "single-label")) for domain in domains),
+        optimizer=ADAMW,  # LARS at 2.0 learns more slowly in so few steps
     )
 
 
@@ -215,8 +292,9 @@ def _shrunk(objective: ObjectiveConfig, *, steps: int) -> ObjectiveConfig:
 
 def _corpus(form: Form) -> tuple[tuple[Part, ...], tuple[Check, ...]]:
     parts = tuple(Part(_source(form, "train", domain)) for domain in DOMAINS)
-    label, transcript = Retrieval("label"), Retrieval("transcript")
-    protocols = {"sound": label, "music": label, "speech": transcript}
+    # In the pool the words of speech stand among the captions.
+    label, words = Retrieval("label"), Retrieval("transcript" if form == "pocket" else "caption")
+    protocols = {"sound": label, "music": label, "speech": words}
     return parts, tuple(Check(domain, _source(form, "val", domain), protocols[domain]) for domain in DOMAINS)
 
 

@@ -1,0 +1,43 @@
+"""Balanced sampling: clips of rare classes are drawn as often as those of common ones, an epoch at a time.
+
+A clip's weight is the sum over its classes of one over the number of the class's clips, as usual for AudioSet. An epoch
+is so many draws without replacement, in that order: the clips with the smallest of exponential numbers divided by their
+weights (Efraimidis and Spirakis 2006). It is made anew from its number, so any draw is a pure function of its own.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from lapis.data.sample import Sample
+
+
+class Balanced:
+    """Which sample a draw takes. Holds one number a sample, and the order of one epoch."""
+
+    def __init__(self, samples: Sequence[Sample], *, draws: int, seed: tuple[int, ...]) -> None:
+        """With `draws` in an epoch.
+
+        Raises:
+            ValueError: there are fewer samples than draws of an epoch, or a sample has no label.
+        """
+        if not 1 <= draws <= len(samples):
+            raise ValueError(f"balanced_draws: an epoch takes no sample twice, so 1 to {len(samples)}, got {draws}")
+        if unlabelled := next((sample for sample in samples if not sample.labels), None):
+            raise ValueError(f"balanced_draws: sample {unlabelled.key} has no label")
+        counts = Counter(label for sample in samples for label in sample.labels)
+        self._weights = np.array([sum(1 / counts[label] for label in sample.labels) for sample in samples])
+        self._draws, self._seed = draws, seed
+        self._epoch, self._order = -1, np.zeros(0, np.int64)
+
+    def __getitem__(self, number: int) -> int:
+        """The place of the sample of draw `number`, from 0 without end."""
+        epoch, place = divmod(number, self._draws)
+        if epoch != self._epoch:
+            # Not numpy's own exponential numbers, whose method may change from version to version.
+            uniform = np.random.default_rng((*self._seed, epoch)).random(len(self._weights))
+            keys = -np.log1p(-uniform) / self._weights
+            self._order = keys.argsort(kind="stable")[: self._draws].copy()
+            self._epoch = epoch
+        return int(self._order[place])

@@ -1,0 +1,70 @@
+"""What a classifier is given of a clip in place of the unit vector that meets texts."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lapis.audio_encoders.m2d import M2d
+from lapis.model import Embedder, JointModel
+from lapis.ragged import Ragged
+from lapis.shapes import Vectors, Waveforms
+from lapis.values import check_choice
+
+FeatureKind = Literal["vectors", "tokens", "pooled", "frames", "logits"]
+"""Unit vectors of any embedder; of a joint model the mean token, the tower's vector before the projection, the mean of
+M2D's frame features (3840 wide in ViT-Base), or the answers of M2D's head of classes."""
+
+
+class Features:
+    """Gives one kind of features where vectors are expected: a `Listener`."""
+
+    def __init__(self, embedder: Embedder, *, kind: FeatureKind) -> None:
+        """Of an embedder.
+
+        Raises:
+            ValueError: it has no such features.
+        """
+        check_choice(kind, FeatureKind, name="features")
+        self._embedder, self._kind = embedder, kind
+        self.width, self._of = embedder.width, None
+        if kind != "vectors":
+            if not isinstance(embedder, JointModel):
+                raise ValueError(f"features {kind!r} need a joint model of this package, got {type(embedder).__name__}")
+            self.width, self._of = _of_tower(embedder, kind)
+
+    @property
+    def identity(self) -> str:
+        """Names the weights and the kind."""
+        return f"{self._embedder.identity}, {self._kind}"
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms, in hertz."""
+        return self._embedder.sample_rate
+
+    def embed_audio(self, waveforms: Waveforms) -> Vectors:
+        """The features of clips, not normalised."""
+        if self._of is None:
+            return self._embedder.embed_audio(waveforms)
+        assert isinstance(self._embedder, JointModel)
+        return self._embedder.audio_features(waveforms, of=self._of, width=self.width)
+
+
+def _of_tower(model: JointModel, kind: FeatureKind) -> tuple[int, Callable[[Ragged], Float[Tensor, "clips width"]]]:
+    """Width and function of the tower's tokens."""
+    encoder = model.audio_encoder
+    if kind == "pooled":
+        return encoder.width, encoder.pool
+    if isinstance(encoder, M2d):
+        if kind == "frames":
+            return encoder.config.width * encoder.bands, lambda tokens: encoder.frames(tokens).mean()
+        if kind == "logits" and encoder.config.classes:
+            return encoder.config.classes, encoder.classify
+        if kind == "tokens":
+            return encoder.config.width, Ragged.mean
+    elif kind == "tokens":
+        return encoder.width, Ragged.mean
+    wanted = "head of classes" if kind == "logits" else "frame features"
+    raise ValueError(f"features {kind!r}: this {type(encoder).__name__} has no {wanted}")

@@ -1,0 +1,140 @@
+"""The linear probe: what is there it finds, what is not it does not, and test clips decide nothing."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+import tiny
+from evaluation.pitch import PitchEmbedder, pitched
+from lapis.audio_encoders.m2d import M2d
+from lapis.data.sample import Sample
+from lapis.datasets.pocket import Pocket
+from lapis.evaluation.features import Features
+from lapis.evaluation.linear import Fitting, Labelled, LinearProbe, probe
+
+FAST = Fitting(learning_rate=1e-2)
+
+
+def _planted(clips: int, seed: int, *, classes: int = 4, width: int = 20) -> Labelled:
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, classes, clips)
+    centres = 3 * np.random.default_rng(99).normal(size=(classes, width))
+    rows = 100 + centres[truth] * np.arange(1, width + 1) + random.normal(size=(clips, width))
+    return Labelled(rows.astype(np.float32), np.eye(classes, dtype=np.float32)[truth])
+
+
+def _shuffled(part: Labelled, seed: int) -> Labelled:
+    return replace(part, targets=part.targets[np.random.default_rng(seed).permutation(len(part))])
+
+
+def test_separable_classes_are_told_apart():
+    result = probe(_planted(300, 1), test=_planted(200, 2), fitting=FAST)
+    assert result.score == 1.0 and result.scores == (1.0,) * 3 and result.interval == 0.0
+    assert result.metric == "accuracy" and result.num_clips == 200 and result.num_classes == 4
+
+
+def test_several_classes_of_a_clip_are_ranked():
+    def two(part: Labelled) -> Labelled:
+        targets = np.maximum(part.targets, np.roll(part.targets, 1, axis=1))  # each clip has its class and the next
+        return replace(part, targets=targets)
+
+    result = probe(two(_planted(300, 1)), test=two(_planted(200, 2)), kind="multi-label", fitting=FAST)
+    assert result.metric == "mAP" and result.score > 0.999 and 0.4 < result.chance < 0.6
+
+
+def test_shuffled_labels_are_found_no_better_than_by_chance():
+    train, test = _shuffled(_planted(600, 1), 5), _shuffled(_planted(600, 2), 6)
+    result = probe(train, test=test, fitting=FAST)
+    assert abs(result.score - 0.25) < 0.06 and 0.25 <= result.chance < 0.32
+
+
+def test_test_clips_decide_nothing():
+    """With other test labels the same layers are fitted, kept after the same epochs."""
+    train, test = _planted(200, 1), _planted(100, 2)
+    one, other = (probe(train, test=part, fitting=FAST) for part in (test, _shuffled(test, 3)))
+    assert (one.epochs, one.validation_scores) == (other.epochs, other.validation_scores)
+    assert one.score > other.score
+    again = probe(train, test=test, fitting=FAST)
+    assert again == one
+
+
+def test_it_stops_when_validation_has_not_risen():
+    noise = _shuffled(_planted(200, 1), 4)
+    result = probe(noise, test=noise, validation=_shuffled(_planted(50, 7), 8), fitting=replace(FAST, patience=2))
+    assert all(epoch < 50 for epoch in result.epochs)
+    assert "stopped on 50 others" in result.protocol
+
+
+def test_a_feature_that_never_changes_does_no_harm():
+    def with_constant(part: Labelled) -> Labelled:
+        constant = np.full((len(part), 1), 7, np.float32)
+        return replace(part, features=np.concatenate([part.features, constant], axis=1))
+
+    assert probe(with_constant(_planted(200, 1)), test=with_constant(_planted(100, 2)), fitting=FAST).score == 1.0
+
+
+def test_what_cannot_be_probed_is_named():
+    broken = _planted(50, 1)
+    broken.features[3, 2] = np.nan
+    with pytest.raises(ValueError, match="a training clip has features that are not finite"):
+        probe(broken, test=_planted(10, 2))
+    with pytest.raises(ValueError, match="1 training clips are too few to hold 1 out"):
+        probe(_planted(1, 1), test=_planted(10, 2))
+    with pytest.raises(ValueError, match="held_out within"):
+        Fitting(held_out=1.0)
+
+
+@dataclass(frozen=True)
+class Listed:
+    samples: tuple[Sample, ...]
+
+    def build(self):
+        return list(self.samples)
+
+
+def test_any_embedder_can_be_probed_by_its_vectors(tmp_path):
+    samples = tuple(
+        pitched(tmp_path, f"{name}{number}", hertz=hertz + 20 * number, label=name)
+        for name, hertz in (("low", 200), ("high", 3000))
+        for number in range(10)
+    )
+    broken = replace(samples[0], key="broken", audio=replace(samples[0].audio, path=tmp_path / "absent.wav"))
+    probing = LinearProbe(Listed((*samples, broken)), features="vectors", fitting=FAST)
+    result = probing.run(PitchEmbedder(), clips=samples)
+    assert result.score == 1.0 and len(result.unreadable) == 1 and "1 unreadable" in result.protocol
+    with pytest.raises(ValueError, match="label 'odd', which is none of the 2 classes"):
+        probing.run(PitchEmbedder(), clips=[pitched(tmp_path, "odd", hertz=500, label="odd")])
+    with pytest.raises(ValueError, match="features 'tokens' need a joint model"):
+        LinearProbe(Listed(samples)).run(PitchEmbedder(), clips=samples)
+
+
+def test_a_random_tower_hears_more_than_nothing():
+    """Real instruments, real splits: what a tower gives that has learned nothing beats guessing."""
+    model = tiny.model(audio=M2d.Config(width=32, depth=1, heads=2, hidden=48))
+    probing = LinearProbe(
+        Pocket("val", "music"), features="frames", fitting=replace(FAST, seeds=(42,), patience=200, epochs=60)
+    )
+    result = probing.run(model, clips=Pocket("test", "music").build())
+    assert result.score > 2 * result.chance
+
+
+def test_features_are_what_they_are_called():
+    encoder = M2d.Config(width=32, depth=1, heads=2, hidden=48, classes=3)
+    model = tiny.model(audio=encoder)
+    sounds = [np.random.default_rng(n).normal(0, 0.1, 5000 * n).astype(np.float32) for n in (1, 2)]
+    kinds = ("vectors", "tokens", "pooled", "frames", "logits")
+    found = {kind: Features(model, kind=kind) for kind in kinds}
+    rows = {kind: listener.embed_audio(sounds) for kind, listener in found.items()}
+    assert {kind: row.shape for kind, row in rows.items()} == {
+        kind: (2, width) for kind, width in zip(kinds, (8, 32, 32, 160, 3))
+    }
+    assert all(found[kind].width == row.shape[1] for kind, row in rows.items())
+    np.testing.assert_array_equal(rows["vectors"], model.embed_audio(sounds))
+    np.testing.assert_allclose(rows["tokens"], rows["pooled"])
+    np.testing.assert_allclose(rows["frames"].reshape(2, 5, 32).mean(1), rows["tokens"], atol=1e-5)
+    assert len({listener.identity for listener in found.values()}) == 5
+    with pytest.raises(ValueError, match="features 'frames': this Slap has no frame features"):
+        Features(tiny.model(), kind="frames")
+    with pytest.raises(ValueError, match="features 'logits': this M2d has no head of classes"):
+        Features(tiny.model(audio=replace(encoder, classes=None)), kind="logits")
