@@ -24,6 +24,9 @@ from lapis.values import check_choice
 
 Pooling = Literal["published", "release-2026"]
 
+WEIGHTS_ADDRESS = "https://zenodo.org/records/11511780/files/dasheng_base.pt"
+"""Dasheng-base as it is published."""
+
 
 class Dasheng(nn.Module):
     """Waveforms to tokens of full height, 25 a second, and their mean as one vector a clip."""
@@ -36,6 +39,9 @@ class Dasheng(nn.Module):
         over the tokens of all chunks, as when the paper's figures were made. "release-2026": the normalised
         spectrogram is first filled with zeros to whole chunks, and the tokens of the filling count in the mean. Up to
         1008 frames both are one.
+
+        `band_momentum`: how much of the running statistics of the bands a batch replaces; None makes them the mean over
+        all batches, which fits a fresh tower trained for a few hundred steps.
         """
 
         front_end: LogMel.Config = spectrogram.DASHENG
@@ -46,6 +52,7 @@ class Dasheng(nn.Module):
         heads: int = 12
         hidden: int = 3072
         pooling: Pooling = "published"
+        band_momentum: float | None = 0.01
 
         def build(self) -> "Dasheng":
             """The module of this value, with fresh parameters."""
@@ -59,7 +66,7 @@ class Dasheng(nn.Module):
         self.width = config.width
         mels = config.front_end.num_mels
         self.log_mel = LogMel(config.front_end)
-        self.band_norm = BandNorm(mels, momentum=0.01)
+        self.band_norm = BandNorm(mels, momentum=config.band_momentum)
         self.patches = Patches(
             frames=config.patch_frames, mels=mels, num_mels=mels, width=config.width, bias=True, silence=0.0
         )
@@ -134,6 +141,10 @@ class BandNorm(nn.BatchNorm1d):
         return super()._apply(keep_precision, recurse)
 
 
+HEADS = {1280: 16}
+"""By width, which no shape tells: 64 values a head, but for the tower of 0.6 B parameters, where it is 80."""
+
+
 def geometry(official: Mapping[str, Tensor]) -> Dasheng.Config:
     """The sizes of an official tower, read from the shapes of its tensors. `official` has no prefix."""
     width, _, mels, patch_frames = official["patch_embed.proj.weight"].shape
@@ -145,18 +156,23 @@ def geometry(official: Mapping[str, Tensor]) -> Dasheng.Config:
         chunk_tokens=official["time_pos_embed"].shape[-1],
         width=width,
         depth=len({name.split(".")[1] for name in official if name.startswith("blocks.")}),
-        heads=width // 64,
+        heads=HEADS.get(width, width // 64),
         hidden=official["blocks.0.mlp.fc1.weight"].shape[0],
     )
 
 
+def bare(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Official tensors without the prefix that the hub's layout has."""
+    return {name.removeprefix("encoder."): tensor for name, tensor in official.items()}
+
+
 def renamed(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Official Dasheng tensors under the names of this file.
+    """Official Dasheng tensors under the names of this file, with the hub's prefix or without.
 
     The mel filters and the window of the front end are left out: they are computed here.
     """
     ours: dict[str, Tensor] = {}
-    for name, tensor in official.items():
+    for name, tensor in bare(official).items():
         if name.startswith("front_end."):
             continue
         if name in ("time_pos_embed", "freq_pos_embed"):

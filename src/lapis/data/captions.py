@@ -2,7 +2,7 @@
 
 import random
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -22,17 +22,19 @@ class Captions:
 
     `languages` gives each language a weight, and the others none; None takes all a clip has, alike. A language that a
     clip lacks does not count for it. Within a language every caption is as likely.
+
+    `transcripts`: speech is told by the words spoken alone, in whatever language they are, and takes no part in the
+    choice between languages.
     """
 
     languages: Mapping[str, float] | None = None
     max_characters: int = 1000
+    transcripts: bool = False
 
     def clean(self, sample: Sample, *, reject: Reject) -> dict[str, tuple[str, ...]]:
         """The captions that may be chosen: not empty, not overlong, in a language that has a weight."""
         kept: dict[str, tuple[str, ...]] = {}
-        for language, texts in sample.captions.items():
-            if self.languages is not None and self.languages.get(language, 0) <= 0:
-                continue
+        for language, texts in self._considered(sample):
             good = []
             for text in texts:
                 # One form of accented letters, so that equal captions are equal.
@@ -47,9 +49,23 @@ class Captions:
                 kept[language] = tuple(good)
         return kept
 
+    def _considered(self, sample: Sample) -> Iterable[tuple[str, tuple[str, ...]]]:
+        """The texts of each language that counts, as they come."""
+        if self.transcripts and sample.language is not None:
+            spoken = sample.captions.get(sample.language, ()) if sample.transcript is None else (sample.transcript,)
+            return [(sample.language, spoken)]
+        weights = self.languages
+        return [of for of in sample.captions.items() if weights is None or weights.get(of[0], 0) > 0]
+
+    def shares(self, captions: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
+        """How likely each language is to be chosen among the cleaned captions of a clip."""
+        # Speech that is told by its words has one language, which may have no weight.
+        weights = {of: 1.0 if self.languages is None else self.languages.get(of, 1.0) for of in sorted(captions)}
+        total = sum(weights.values())
+        return {language: weight / total for language, weight in weights.items()}
+
     def choose(self, captions: Mapping[str, tuple[str, ...]], *, random_state: random.Random) -> str:
         """One of the cleaned captions."""
-        languages = sorted(captions)
-        weights = [1.0 if self.languages is None else self.languages[language] for language in languages]
-        (language,) = random_state.choices(languages, weights)
+        shares = self.shares(captions)
+        (language,) = random_state.choices(list(shares), list(shares.values()))
         return random_state.choice(captions[language])

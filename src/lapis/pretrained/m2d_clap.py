@@ -81,7 +81,10 @@ _BERT_HEAD_WIDTH = 64
 def recognises(keys: frozenset[str]) -> bool:
     """Whether these are the names of an M2D checkpoint of any kind."""
     bare = frozenset(name.removeprefix(_WRAPPED) for name in keys)
-    return max(_present(prefix, bare) for prefix in _AUDIO_PREFIXES) >= 2
+    # Dasheng's file names blocks and patches alike, and keeps positions in time apart.
+    return max(_present(prefix, bare) for prefix in _AUDIO_PREFIXES) >= 2 and not any(
+        name.endswith("time_pos_embed") for name in bare
+    )
 
 
 def build(

@@ -1,13 +1,19 @@
-"""One stage of training after another: which tensors of the stage before a run begins with."""
+"""What a run begins with, where not with random weights: another run's tensors, or towers as they are published."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lapis import saved, weights
+from lapis.audio_encoders import dasheng
+from lapis.audio_encoders.dasheng import Dasheng
 from lapis.audio_encoders.m2d import M2d, with_columns
+from lapis.files import data_path
 from lapis.model import JointModel
+from lapis.text_encoders import sonar
+from lapis.text_encoders.sonar import Sonar
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,53 @@ class After:
             raise ValueError(f"{path} lacks {len(missing)} tensors to be taken from it, {missing[0]} the first")
         weights.load_strictly(model, own | taken, source=str(path))
         return f"{len(taken)} tensors from {path}; {len(own) - len(taken)} begin anew"
+
+
+@dataclass(frozen=True)
+class Towers:
+    """Published weights of a tower each, as files; a path is relative to the data folder. None: random weights."""
+
+    audio: str | None = None
+    text: str | None = None
+
+    def into(self, model: JointModel) -> str:
+        """Put them into the towers of a fresh model, whose projections stay as they began. Says what begins with what.
+
+        Raises:
+            ValueError: a file is not there, does not hold such a tower whole, or of no tower like this one weights are
+                known.
+        """
+        told = [
+            _begin(model.audio_encoder, self.audio, name="audio"),
+            _begin(model.text_encoder, self.text, name="text"),
+        ]
+        return "\n".join([*told, "projections begin with random weights"])
+
+
+_PUBLISHED: Mapping[type, tuple[Callable[[Mapping[str, Tensor]], dict[str, Tensor]], str]] = {
+    Dasheng: (dasheng.renamed, dasheng.WEIGHTS_ADDRESS),
+    Sonar: (sonar.renamed, sonar.WEIGHTS_ADDRESS),
+}
+"""Of each tower, how its published names become ours, and where the file is."""
+
+
+def _begin(tower: object, file: str | None, *, name: str) -> str:
+    """Put the weights of a file into a tower."""
+    if file is None:
+        return f"{name} tower: begins with random weights"
+    if type(tower) not in _PUBLISHED or not isinstance(tower, nn.Module):
+        known = ", ".join(kind.__name__ for kind in _PUBLISHED)
+        raise ValueError(f"after.{name}: published weights of {known} can be taken, not of {type(tower).__name__}")
+    renamed, address = _PUBLISHED[type(tower)]
+    path = data_path(file)
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: expected the published weights of the {name} tower, there is no such file: fetch {address} and "
+            f"put it there, set after.{name} to its path, or after=null to begin with random weights"
+        )
+    taken = renamed(weights.read(path))
+    weights.load_strictly(tower, taken, source=str(path))
+    return f"{name} tower: {len(taken)} tensors from {path}"
 
 
 def _fitted(name: str, tensor: Tensor, model: JointModel) -> Tensor:
