@@ -90,9 +90,9 @@ class Ragged:
             tuple(length + 1 for length in self.lengths),
         )
 
-    def without_first(self) -> "Ragged":
-        """Every item without its first row: the inverse of `prepend`."""
-        return Ragged.pack([item[1:] for item in self.split()])
+    def without_first(self, count: int = 1) -> "Ragged":
+        """Every item without its first rows; of one row the inverse of `prepend`."""
+        return Ragged.pack([item[count:] for item in self.split()]) if count else self
 
     def groups(self, most_rows: int) -> Iterator["Ragged"]:
         """The items in their order, in groups of at most so many rows (a longer item goes alone), as views."""

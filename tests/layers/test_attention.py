@@ -42,6 +42,29 @@ def test_grouped_equals_plain(lengths, window, causal):
     _compare(attend_grouped, lengths, window=window, causal=causal)
 
 
+@given(
+    places=st.lists(st.sets(st.integers(0, 40), min_size=1).map(sorted), min_size=1, max_size=5),
+    window=st.none() | st.integers(0, 12),
+    causal=st.booleans(),
+)
+@settings(max_examples=40)
+def test_grouped_equals_plain_where_rows_were_left_out(places, window, causal):
+    """And both equal all rows, of which the others are kept out of sight."""
+    at = torch.tensor([place for item in places for place in item])
+    lengths = [len(item) for item in places]
+    _compare(attend_grouped, lengths, window=window, causal=causal, places=at)
+    query = _rows([41])
+    some = Ragged(query.rows[places[0]], (lengths[0],))
+    mask = visible(41, window=window, causal=causal, device="cpu")
+    mask = torch.ones(41, 41, dtype=torch.bool) if mask is None else mask
+    heads = query.rows.transpose(0, 1)
+    whole = torch.nn.functional.scaled_dot_product_attention(
+        heads[:, places[0]], heads[:, places[0]], heads[:, places[0]], attn_mask=mask[places[0]][:, places[0]]
+    )
+    answer = attend(some, some, some, window=window, causal=causal, places=at[: lengths[0]])
+    torch.testing.assert_close(answer.rows, whole.transpose(0, 1))
+
+
 @given(pairs=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 30)), min_size=1, max_size=6))
 @settings(max_examples=30)
 def test_cross_attention_grouped_equals_plain(pairs):

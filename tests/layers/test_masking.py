@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from lapis.layers.masking import Masking, Parts
-from lapis.ragged import Ragged
 
 
 def _generator(seed=0):
@@ -69,11 +68,17 @@ def test_small_grids_get_their_number_too(columns, bands, ratio):
 
 
 def test_parts_are_the_rows_of_each_item_in_two():
-    rows = Ragged(torch.arange(9), (4, 2, 3))
     masks = [torch.tensor([True, False, False, True]), torch.tensor([False, False]), torch.tensor([True, True, True])]
     parts = Parts.of(masks, device=torch.device("cpu"))
-    assert [item.tolist() for item in parts.visible_of(rows).split()] == [[0, 3], [], [6, 7, 8]]
-    assert [item.tolist() for item in parts.hidden_of(rows).split()] == [[1, 2], [4, 5], []]
+    assert [item.tolist() for item in parts.shown.split()] == [[0, 3], [], [6, 7, 8]]
+    assert [item.tolist() for item in parts.asked.split()] == [[1, 2], [4, 5], []]
+
+
+def test_what_leads_an_item_is_in_both_parts():
+    masks = [torch.tensor([True, False, True]), torch.tensor([True, True])]
+    parts = Parts.of(masks, device=torch.device("cpu"), leading=1)
+    assert [item.tolist() for item in parts.shown.split()] == [[0, 2], [3, 4]]
+    assert [item.tolist() for item in parts.asked.split()] == [[0, 1], [3]]
 
 
 def test_impossible_masks():

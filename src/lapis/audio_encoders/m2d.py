@@ -5,7 +5,7 @@ One class token goes through with every chunk and is dropped from every answer, 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lapis.layers import renaming, spectrogram
-from lapis.layers.patches import Patches
+from lapis.layers.augment import SpecAugment
+from lapis.layers.patches import Chunks, Patches
 from lapis.layers.pooling import SemanticPooling
 from lapis.layers.positions import SinCos
 from lapis.layers.spectrogram import LogMel
@@ -50,6 +51,7 @@ class M2d(nn.Module):
                 weights and sounds at hand.
             classes: of an AudioSet head (527); None for none.
             trainable: whether patches, class token and transformer learn; the pooling and the head do in any case.
+            augment: what is silenced while training; None for nothing.
         """
 
         front_end: LogMel.Config = spectrogram.M2D
@@ -65,6 +67,7 @@ class M2d(nn.Module):
         chunking: Chunking = "published"
         classes: int | None = None
         trainable: bool = True
+        augment: SpecAugment.Config | None = None
 
         @property
         def transformer(self) -> Transformer.Config:
@@ -84,6 +87,7 @@ class M2d(nn.Module):
         self.config = config
         self.sample_rate = config.front_end.sample_rate
         self.log_mel = LogMel(config.front_end)
+        self.augment = SpecAugment(config.augment, silence=config.front_end.silence) if config.augment else None
         self.patches = Patches(
             frames=config.patch_frames,
             mels=config.patch_mels,
@@ -174,13 +178,16 @@ class M2d(nn.Module):
             raise ValueError("these weights have no head of classes")
         return self.head
 
-    def embedded(self, waveforms: Ragged, *, complete_to: int | None = None) -> "Chunks":
+    def embedded(
+        self, waveforms: Ragged, *, complete_to: int | None = None, numbers: Sequence[int] | None = None
+    ) -> Chunks:
         """What the transformer is given: patches at their positions, a class token before those of each chunk.
 
         Args:
             waveforms: rows are samples.
             complete_to: complete shorter clips to so many frames with the value 0 before normalisation, as M2D-CLAP's
                 released training code does; silence lies at -15.9 there, so that it hears a loud noise. None: not.
+            numbers: of the clips, as `SpecAugment` takes them.
         """
         spectrogram = self.log_mel(waveforms)
         if complete_to is not None:
@@ -188,12 +195,17 @@ class M2d(nn.Module):
             missing = [(0, 0, 0, max(0, complete_to - length)) for length in spectrogram.lengths]
             clips = zip(spectrogram.split(), missing, strict=True)
             spectrogram = Ragged.pack([F.pad(clip, padding, value=value) for clip, padding in clips])
+        if self.augment is not None:
+            spectrogram = self.augment(spectrogram, numbers)
         chunks = spectrogram.cut(self._chunk_frames)
         most = self.config.columns * self.config.patch_frames
         patches = self.patches(chunks.first([min(length, most) for length in chunks.lengths]))
         placed = patches.map(lambda rows: rows + self.positions[patches.index_in_item].to(rows.dtype))
         of_clip = tuple(len(self._columns_of(frames)) for frames in spectrogram.lengths)
-        return Chunks(placed.prepend(self.class_token), of_clip)
+        return Chunks(placed.prepend(self.class_token), of_clip, leading=1)
+
+    def angles(self, items: Ragged, *, head_width: int) -> None:
+        """Nothing turns: positions have been added to the patches."""
 
     def _columns(self, num_samples: int) -> list[int]:
         return self._columns_of(self.config.front_end.num_frames(num_samples))
@@ -208,20 +220,6 @@ class M2d(nn.Module):
     def _chunk_frames(self) -> int:
         complete = self.config.columns * self.config.patch_frames
         return self.config.chunk_frames if self.config.chunking == "published" else complete
-
-
-@dataclass(frozen=True)
-class Chunks:
-    """Chunks of sound as items, a class token before the patches of each, and how many chunks each clip has."""
-
-    items: Ragged
-    of_clip: tuple[int, ...]
-
-    def joined(self, tokens: Ragged) -> Ragged:
-        """The tokens of each clip, its chunks one after another, from those of chunks, whose class token is dropped."""
-        lengths = iter(tokens.lengths)
-        of_clip = tuple(sum(next(lengths) - 1 for _ in range(count)) for count in self.of_clip)
-        return Ragged(tokens.without_first().rows, of_clip)
 
 
 def xavier(module: nn.Module) -> None:
@@ -243,8 +241,11 @@ class ClassHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows classes"]:
-        """Logits."""
-        return self.linear(self.norm(rows))
+        """Logits. One row alone has no deviation: while training, too, it is normalised by the running statistics."""
+        if len(rows) > 1:
+            return self.linear(self.norm(rows))
+        normed = F.batch_norm(rows, self.norm.running_mean, self.norm.running_var, eps=self.norm.eps)
+        return self.linear(normed)
 
 
 def with_columns(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lapis.layers import spectrogram
 from lapis.layers.augment import SpecAugment
-from lapis.layers.patches import Patches
+from lapis.layers.patches import Chunks, Patches
 from lapis.layers.pooling import AttentionPooling
 from lapis.layers.positions import Rotary
 from lapis.layers.spectrogram import LogMel
@@ -70,8 +70,9 @@ class Slap(nn.Module):
             bias=False,
             silence=silence,
         )
+        self.bands = self.patches.bands
         self.rotary = Rotary(head_width=config.width // config.heads, axes=2, base=config.rotary_base)
-        reach_rows = config.window_columns // 2 * self.patches.bands
+        reach_rows = config.window_columns // 2 * self.bands
         self.transformer = Transformer.Config(
             width=config.width,
             depth=config.depth,
@@ -111,6 +112,22 @@ class Slap(nn.Module):
         """The tokens after every layer; the last one's are normalised, and are what `forward` answers with."""
         patches = self.embed_patches(waveforms)
         return list(self.transformer.layers(patches, angles=self.rotary(self.patches.positions(patches))))
+
+    def embedded(self, waveforms: Ragged) -> Chunks:
+        """What the transformer is given when patches are to be left out: whole clips, without SpecAugment."""
+        return Chunks(self.patches(self.log_mel(waveforms)), (1,) * len(waveforms))
+
+    def angles(self, items: Ragged, *, head_width: int) -> Float[Tensor, "rows half_head_width"]:
+        """By how much queries and keys of so wide heads turn for each patch of whole clips.
+
+        Raises:
+            ValueError: the width of a head cannot be shared by columns and bands.
+        """
+        rotary = Rotary(head_width=head_width, axes=2, base=self.config.rotary_base)
+        return rotary(self.patches.positions(items))
+
+    def placing(self, width: int) -> None:
+        """Nothing is added: positions are angles."""
 
     def pool(self, tokens: Ragged) -> Float[Tensor, "clips width"]:
         """One vector a clip by attention pooling."""

@@ -10,15 +10,20 @@ from collections import defaultdict
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lapis.ragged import Ragged
 
 
 def visible(
-    num_rows: int, *, window: int | None, causal: bool, device: torch.device | str
-) -> Bool[Tensor, "rows rows"] | None:
+    num_rows: int,
+    *,
+    window: int | None,
+    causal: bool,
+    device: torch.device | str,
+    places: Int[Tensor, "*items rows"] | None = None,
+) -> Bool[Tensor, "*items rows rows"] | None:
     """Which keys (columns) each query (row) of one item may see; None where it may see all.
 
     Args:
@@ -26,14 +31,15 @@ def visible(
         window: rows seen on each side, besides the query's own; None for all.
         causal: whether only keys at or before the query are seen.
         device: where to make the mask.
+        places: of the rows, ascending, where they are not all rows of an item; distances are between places.
     """
-    if window is not None and window >= num_rows - 1:
+    if window is not None and places is None and window >= num_rows - 1:
         window = None
     if window is None and not (causal and num_rows > 1):
         return None
-    index = torch.arange(num_rows, device=device)
-    distance = index[None, :] - index[:, None]
-    seen = torch.ones(num_rows, num_rows, dtype=torch.bool, device=device)
+    index = torch.arange(num_rows, device=device) if places is None else places
+    distance = index[..., None, :] - index[..., :, None]
+    seen = torch.ones_like(distance, dtype=torch.bool)
     if window is not None:
         seen &= distance.abs() <= window
     if causal:
@@ -41,7 +47,15 @@ def visible(
     return seen
 
 
-def attend(query: Ragged, key: Ragged, value: Ragged, *, window: int | None = None, causal: bool = False) -> Ragged:
+def attend(
+    query: Ragged,
+    key: Ragged,
+    value: Ragged,
+    *,
+    window: int | None = None,
+    causal: bool = False,
+    places: Int[Tensor, "rows"] | None = None,
+) -> Ragged:
     """softmax(Q Kᵀ / sqrt(head_width)) V within each item (arXiv 1706.03762, equation 1).
 
     Args:
@@ -50,25 +64,35 @@ def attend(query: Ragged, key: Ragged, value: Ragged, *, window: int | None = No
         value: rows that belong to the keys.
         window: keys seen on each side of a query; only where queries and keys have equal lengths.
         causal: see only keys at or before the query; likewise.
+        places: where each row stood in its item before others were left out, ascending: a window reaches as many
+            places on each side, however few of them are there. None: nothing was left out.
 
     Raises:
         ValueError: the items do not match, or a window or causality is asked of unequal lengths.
     """
     _check(query, key, value, positional=window is not None or causal)
-    if _runs_varlen(query.rows):
+    places = None if window is None else places  # what is before a row is before it without the others, too
+    if places is None and _runs_varlen(query.rows):
         return attend_varlen(query, key, value, window=window, causal=causal)
-    return attend_grouped(query, key, value, window=window, causal=causal)
+    return attend_grouped(query, key, value, window=window, causal=causal, places=places)
 
 
 def attend_plain(
-    query: Ragged, key: Ragged, value: Ragged, *, window: int | None = None, causal: bool = False
+    query: Ragged,
+    key: Ragged,
+    value: Ragged,
+    *,
+    window: int | None = None,
+    causal: bool = False,
+    places: Int[Tensor, "rows"] | None = None,
 ) -> Ragged:
     """The same, one item at a time, step by step."""
     _check(query, key, value, positional=window is not None or causal)
     answers = []
-    for queries, keys, values in zip(query.split(), key.split(), value.split(), strict=True):
+    placed = [None] * len(query) if places is None else places.split(query.lengths)
+    for queries, keys, values, at in zip(query.split(), key.split(), value.split(), placed, strict=True):
         scores = torch.einsum("qhd,khd->hqk", queries, keys) / math.sqrt(queries.shape[-1])
-        seen = visible(len(keys), window=window, causal=causal, device=keys.device)
+        seen = visible(len(keys), window=window, causal=causal, device=keys.device, places=at)
         if seen is not None:
             scores = scores.masked_fill(~seen, -math.inf)
         answers.append(torch.einsum("hqk,khd->qhd", scores.softmax(-1), values))
@@ -76,7 +100,13 @@ def attend_plain(
 
 
 def attend_grouped(
-    query: Ragged, key: Ragged, value: Ragged, *, window: int | None = None, causal: bool = False
+    query: Ragged,
+    key: Ragged,
+    value: Ragged,
+    *,
+    window: int | None = None,
+    causal: bool = False,
+    places: Int[Tensor, "rows"] | None = None,
 ) -> Ragged:
     """The same, with items of equal length batched through `scaled_dot_product_attention`; nothing is padded.
 
@@ -88,7 +118,14 @@ def attend_grouped(
     answers: dict[int, Tensor] = {}
     for (_, num_keys), items in groups.items():
         stacked = [_stacked(source, items) for source in (query, key, value)]
-        if window is not None and num_keys > 4 * window > 0:
+        if places is not None and window is not None:
+            # Other rows are missing from each item, so that each has a mask of its own.
+            split = places.split(query.lengths)
+            at = torch.stack([split[item] for item in items])
+            mask = visible(num_keys, window=window, causal=causal, device=at.device, places=at)
+            assert mask is not None
+            attended = F.scaled_dot_product_attention(*stacked, attn_mask=mask[:, None])
+        elif window is not None and num_keys > 4 * window > 0:
             attended = _banded(*stacked, window=window, causal=causal)
         else:
             mask = visible(num_keys, window=window, causal=causal, device=query.rows.device)

@@ -70,16 +70,20 @@ class Masking:
 
 @dataclass(frozen=True)
 class Parts:
-    """The rows of each item in two: `visible` and `hidden` are numbers of rows of all items, ascending."""
+    """The rows of each item in two: `visible` and `hidden` are numbers of rows of all items, ascending.
+
+    `leading` rows of each item are no patches (a class token): always visible, and `asked` beside the hidden ones.
+    """
 
     visible: Int[Tensor, "visible"]
     hidden: Int[Tensor, "hidden"]
     num_visible: tuple[int, ...]
     num_hidden: tuple[int, ...]
+    leading: int = 0
 
     @classmethod
-    def of(cls, masks: Sequence[Bool[Tensor, "_patches"]], *, device: torch.device) -> "Parts":
-        """From the mask of each item, on the processor: no length is read back from a device."""
+    def of(cls, masks: Sequence[Bool[Tensor, "_patches"]], *, device: torch.device, leading: int = 0) -> "Parts":
+        """From the mask of each item's rows, on the processor: no length is read back from a device."""
         stays = torch.cat(list(masks))
         counts = tuple(int(mask.sum()) for mask in masks)
         return cls(
@@ -87,12 +91,19 @@ class Parts:
             hidden=(~stays).nonzero().flatten().to(device, non_blocking=True),
             num_visible=counts,
             num_hidden=tuple(len(mask) - count for mask, count in zip(masks, counts, strict=True)),
+            leading=leading,
         )
 
-    def visible_of(self, rows: Ragged) -> Ragged:
-        """Only the visible rows of each item."""
-        return Ragged(rows.rows[self.visible], self.num_visible)
+    @property
+    def shown(self) -> Ragged:
+        """The numbers of the visible rows, an item each."""
+        return Ragged(self.visible, self.num_visible)
 
-    def hidden_of(self, rows: Ragged) -> Ragged:
-        """Only the hidden rows of each item."""
-        return Ragged(rows.rows[self.hidden], self.num_hidden)
+    @property
+    def asked(self) -> Ragged:
+        """The numbers of the leading and of the hidden rows, an item each."""
+        if not self.leading:
+            return Ragged(self.hidden, self.num_hidden)
+        shown = [numbers[: self.leading] for numbers in self.shown.split()]
+        hidden = self.hidden.split(self.num_hidden)
+        return Ragged.pack([torch.cat(both) for both in zip(shown, hidden, strict=True)])

@@ -3,6 +3,8 @@
 A last column that is not full is completed with silence, so no sound is lost and every clip has at least one column.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -44,6 +46,24 @@ class Patches(nn.Module):
         """(column, band) of every patch."""
         index = patches.index_in_item
         return torch.stack([index // self.bands, index % self.bands], dim=1)
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """What a transformer is given: chunks of sound as items, and how many chunks each clip has.
+
+    The first `leading` rows of each item are no patches: M2D's class token.
+    """
+
+    items: Ragged
+    of_clip: tuple[int, ...]
+    leading: int = 0
+
+    def joined(self, tokens: Ragged) -> Ragged:
+        """The tokens of each clip, its chunks one after another, from those of chunks, without the leading ones."""
+        lengths = iter(tokens.lengths)
+        of_clip = tuple(sum(next(lengths) - self.leading for _ in range(count)) for count in self.of_clip)
+        return Ragged(tokens.without_first(self.leading).rows, of_clip)
 
 
 def unpatch(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lapis.layers.attention import attend
@@ -96,8 +96,9 @@ class Attention(nn.Module):
         angles: Float[Tensor, "rows half_head_width"] | None = None,
         window: int | None = None,
         causal: bool = False,
+        places: Int[Tensor, "rows"] | None = None,
     ) -> Ragged:
-        """Attend; `angles` rotate queries and keys and belong to self-attention only."""
+        """Attend; `angles` rotate queries and keys and belong to self-attention only, as do `places`."""
         memory = rows if memory is None else memory
         query = rows.map(self.query).map(self._by_head).map(self.query_norm)
         key = memory.map(self.key).map(self._by_head).map(self.key_norm)
@@ -105,7 +106,7 @@ class Attention(nn.Module):
         if angles is not None:
             query = query.map(lambda heads: rotate(heads, angles))
             key = key.map(lambda heads: rotate(heads, angles))
-        attended = attend(query, key, value, window=window, causal=causal)
+        attended = attend(query, key, value, window=window, causal=causal, places=places)
         return attended.map(lambda heads: self.out(heads.flatten(1)))
 
     def _by_head(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows heads head_width"]:
@@ -142,6 +143,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        self.config = config
         windows = [config.windows[layer % len(config.windows)] for layer in range(config.depth)]
         self.blocks = nn.ModuleList(Block(config, window=window) for window in windows)
         self.norm = config.norm(config.width, epsilon=config.norm_epsilon, bias=config.bias)
@@ -153,10 +155,14 @@ class Transformer(nn.Module):
         *,
         angles: Float[Tensor, "rows half_head_width"] | None = None,
         memory: Ragged | None = None,
+        places: Int[Tensor, "rows"] | None = None,
     ) -> Ragged:
-        """Rows of shape (rows, width) in, rows of the same shape out, normalised."""
+        """Rows of shape (rows, width) in, rows of the same shape out, normalised.
+
+        `places` are those of rows among which others were left out, as `attend` takes them.
+        """
         for block in self.blocks:
-            rows = block(rows, angles=angles, memory=memory)
+            rows = block(rows, angles=angles, memory=memory, places=places)
         return rows.map(self.norm)
 
     def in_groups(self, rows: Ragged, *, most_rows: int = 2048) -> Ragged:
@@ -208,17 +214,28 @@ class Block(nn.Module):
         self.feedforward = config.feedforward(config.width, config.hidden, bias=config.bias)
 
     def forward(
-        self, rows: Ragged, *, angles: Float[Tensor, "rows half_head_width"] | None, memory: Ragged | None
+        self,
+        rows: Ragged,
+        *,
+        angles: Float[Tensor, "rows half_head_width"] | None,
+        memory: Ragged | None,
+        places: Int[Tensor, "rows"] | None = None,
     ) -> Ragged:
         """Rows in, rows of the same shape out."""
-        attended = self.attention(rows.map(self.attention_norm), angles=angles, window=self.window, causal=self.causal)
+        attended = self.attention(
+            rows.map(self.attention_norm), angles=angles, window=self.window, causal=self.causal, places=places
+        )
         rows = rows.map(lambda residual: residual + attended.rows)
         if self.cross is not None:
             if memory is None:
                 raise ValueError("this transformer attends to a memory, and none was given")
             crossed = self.cross(rows.map(self.cross_norm), memory)
             rows = rows.map(lambda residual: residual + crossed.rows)
-        return rows.map(lambda residual: residual + self.feedforward(self.feedforward_norm(residual)))
+        return rows.map(self.fed)
+
+    def fed(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
+        """The second half, which takes each row by itself: feed-forward, normed first and added back."""
+        return rows + self.feedforward(self.feedforward_norm(rows))
 
 
 def _initialise(module: nn.Module) -> None:
