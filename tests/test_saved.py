@@ -12,6 +12,8 @@ from torch import nn
 
 import tiny
 from lapis import doctor, saved, weights
+from lapis.model import Logits
+from lapis.values import to_values
 
 CLIPS = [np.sin(np.arange(16_000) * 0.05).astype(np.float32), np.ones(4_000, np.float32) * 0.1]
 TEXTS = ["rain", "a dog barks"]
@@ -34,6 +36,17 @@ def test_a_model_comes_back_as_it_was(folder):
     np.testing.assert_array_equal(again.embed_audio(CLIPS), model.embed_audio(CLIPS))
     np.testing.assert_array_equal(again.embed_text(TEXTS), model.embed_text(TEXTS))
     assert not again.training and not any(parameter.requires_grad for parameter in again.parameters())
+
+
+def test_what_its_cosines_mean_comes_back_too(tmp_path):
+    model = tiny.model()
+    model.logits = Logits("sigmoid", scale=12.5, bias=-9.0)
+    saved.save(model, tmp_path)
+    assert saved.open(tmp_path).logits == model.logits == saved.describe(tmp_path).logits
+    assert saved.open(tmp_path).identity == tiny.model().identity  # it moves no vector
+    _edit(tmp_path, logits=to_values(model.config.audio))
+    with pytest.raises(ValueError, match="expected a scale and a bias under 'logits', or null, got Config"):
+        saved.open(tmp_path)
 
 
 def test_it_comes_back_from_anywhere(folder, tmp_path):

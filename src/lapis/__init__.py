@@ -7,10 +7,10 @@ and does not import torch.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lapis.hub import load, official, push_to_hub, save_pretrained
+    from lapis.hub import load, load_captioner, official, push_to_hub, save_pretrained
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "official", "push_to_hub", "save_pretrained"]
+__all__ = ["__version__", "load", "load_captioner", "official", "push_to_hub", "save_pretrained"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,9 @@ from cyclopts import App, Parameter
 from lapis import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lapis.captioner import Described
     from lapis.doctor import Finding
     from lapis.search.bulk import EmbedReport
     from lapis.search.index import Hit, IndexReport
@@ -39,6 +42,7 @@ def train(
     out: Path | None = None,
     resume: bool = False,
     device: str = "",
+    track: str = "",
     list: Annotated[bool, Parameter(negative=())] = False,
     print: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -62,6 +66,8 @@ def train(
         Go on from the newest checkpoint in the folder.
     device
         cpu or cuda; the GPU where there is one unless told.
+    track
+        Show the numbers in wandb or trackio too; WANDB_MODE=offline keeps wandb's on this machine.
     list
         Show the recipes and stop.
     print
@@ -83,7 +89,7 @@ def train(
     folder = out or Path("runs") / name
     if not resume and any(folder.glob("checkpoint-*.pt")):
         raise ValueError(f"{folder} already holds a run: add --resume to go on with it, or choose another --out")
-    recipes.run(recipe, folder=folder, device=_device(device))
+    recipes.run(recipe, folder=folder, device=_device(device), track=track)
 
 
 @app.command
@@ -273,6 +279,68 @@ def _print_embedded(report: "EmbedReport") -> None:
         f"{report.written} clips in {report.out}, {report.failed} of them without a vector; "
         f"{report.audio_seconds / 3600:.2f} hours of sound; {report.resumed} clips were there from an earlier run"
     )
+
+
+@app.command
+def caption(
+    model: str,
+    sources: Annotated[list[Path], Parameter(negative=())],
+    /,
+    *,
+    beam: int = 3,
+    max_seconds: float = 120.0,
+    threads: int | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    device: str = "",
+    dtype: str = "",
+) -> None:
+    """Say in words what is heard in sounds, a line each, in their order.
+
+    A sound that has no caption is named on standard error with the reason; the exit status is 1 if there was one.
+
+    Parameters
+    ----------
+    model
+        Folder of a run whose recipe learned captions, such as slap.
+    sources
+        Sound files, folders of sounds, tables with a column `audio` (.csv, .tsv, .jsonl, .parquet), and .tar shards.
+    beam
+        How many unfinished captions are followed.
+    max_seconds
+        A longer sound is not described.
+    threads
+        That read sound ahead of the model; one a processor, eight at most, unless told.
+    json
+        Print JSON lines, those of sounds without a caption among them.
+    device
+        cpu or cuda; the GPU where there is one unless told.
+    dtype
+        Of the weights: float32, bfloat16 or float16; as they were saved unless told.
+    """
+    from lapis.captioner import caption_files
+    from lapis.hub import load_captioner
+
+    captioner = load_captioner(model, device=_device(device), dtype=dtype or None)
+    found = caption_files(sources, captioner=captioner, beam=beam, max_seconds=max_seconds, threads=threads)
+    if not _print_captions(found, as_json=json):
+        sys.exit(1)
+
+
+def _print_captions(found: "Iterable[Described]", *, as_json: bool) -> bool:
+    """Print the sounds as they come; gives whether all have a caption."""
+    whole = True
+    for one in found:
+        whole = whole and one.caption is not None
+        if as_json:
+            # Bytes of a file's name that are no text stay what JSON calls them.
+            print(json.dumps(asdict(one), ensure_ascii=False).encode(errors="backslashreplace").decode(), flush=True)
+        elif one.caption is not None:
+            # A decoder of bytes that has learned little may say a line's end, or what moves a terminal's cursor.
+            print(f"{one.path}: {''.join(c if c.isprintable() else '�' for c in one.caption)}", flush=True)
+        else:
+            error = one.error or ""
+            print(f"without a caption: {error if one.path in error else f'{one.path}: {error}'}", file=sys.stderr)
+    return whole
 
 
 @app.command

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from lapis import doctor, saved, weights
+from lapis.captioner import Captioner
 from lapis.files import sha256_of
 from lapis.model import Embedder, JointModel
 from lapis.pretrained.families import official, open_folder, open_weights
@@ -22,7 +23,17 @@ from lapis.pretrained.official import Official
 from lapis.recipe import loads
 from lapis.values import PACKAGE, nearest
 
-__all__ = ["Conversion", "Found", "convert", "find", "load", "official", "push_to_hub", "save_pretrained"]
+__all__ = [
+    "Conversion",
+    "Found",
+    "convert",
+    "find",
+    "load",
+    "load_captioner",
+    "official",
+    "push_to_hub",
+    "save_pretrained",
+]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -78,6 +89,39 @@ def load(
     return embedder
 
 
+def load_captioner(
+    name_or_path: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | str | None = None,
+    check: bool = True,
+    revision: str | None = None,
+) -> Captioner:
+    """A model with the decoder that says what it hears: `load_captioner(folder).caption(waveforms)`.
+
+    Args:
+        name_or_path: the folder of a finished run whose recipe had the objective `Caption`, or of a model saved with
+            its captioner, or a repository of the Hugging Face hub with one.
+        device: where they shall work.
+        dtype: of their weights; as they were saved unless told.
+        check: ask the model a few built-in sounds and sentences, as `load` does.
+        revision: of the hub's repository.
+
+    Raises:
+        ValueError: there is no such model, or it has no decoder of captions, or its files are not whole.
+    """
+    published = str(name_or_path) in official() and not Path(name_or_path).exists()  # none of them says captions
+    path = Path(name_or_path) if published else find(name_or_path, revision=revision).path
+    if not (path.is_dir() and saved.is_saved(path)):
+        raise ValueError(
+            f"{name_or_path}: expected the folder of a run or of a saved model, with a decoder of captions"
+        )
+    saved.decoder(path)  # before the model is opened, which takes longer
+    model = load(path, device=device, dtype=dtype, check=check)
+    assert isinstance(model, JointModel)
+    return saved.captioner(path, model=model, dtype=_dtype(dtype))
+
+
 def find(name_or_path: str | Path, *, revision: str | None = None) -> Found:
     """The files of a model: where they are, or fetched from where they are published.
 
@@ -104,11 +148,12 @@ def find(name_or_path: str | Path, *, revision: str | None = None) -> Found:
     )
 
 
-def save_pretrained(model: Embedder, folder: Path | str, *, licence: str = "", source: str = "") -> None:
+def save_pretrained(model: Embedder | Captioner, folder: Path | str, *, licence: str = "", source: str = "") -> None:
     """Write a model as a folder that `load` opens anywhere, without a network.
 
     Args:
-        model: a joint model; other families have formats of their own.
+        model: a joint model, or a captioner, whose model is saved with its decoder; other families have formats of
+            their own.
         folder: made if need be.
         licence: of the weights, in words.
         source: where the weights come from.
@@ -116,13 +161,15 @@ def save_pretrained(model: Embedder, folder: Path | str, *, licence: str = "", s
     Raises:
         ValueError: the model is of a family that its own library saves.
     """
-    if not isinstance(model, JointModel):
+    captioner = model if isinstance(model, Captioner) else None
+    joint = captioner.model if captioner else model
+    if not isinstance(joint, JointModel):
         raise ValueError(f"expected a joint model of Lapis; {type(model).__name__} is saved by the library it is from")
-    saved.save(model, folder, licence=licence, source=source)
+    saved.save(joint, folder, captioner=captioner, licence=licence, source=source)
 
 
 def push_to_hub(
-    model: Embedder,
+    model: Embedder | Captioner,
     repository: str,
     *,
     private: bool = False,
@@ -184,7 +231,11 @@ def convert(
     licence = known.licence if known else ""
     model = load(found.path, dtype=dtype, **options)
     if found.path.is_dir() and saved.is_saved(found.path):
-        licence = saved.describe(found.path).licence
+        description = saved.describe(found.path)
+        licence = description.licence
+        if description.captioner is not None:
+            assert isinstance(model, JointModel)
+            model = saved.captioner(found.path, model=model, dtype=_dtype(dtype))
     source = known.homepage if known else found.path.name
     save_pretrained(model, out, licence=licence, source=source)
     return Conversion(found.path, _size(found.path), _size(out), licence)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -131,6 +131,19 @@ def _evaluating(method: Callable[Concatenate["JointModel", P], R]) -> Callable[C
     return run
 
 
+@dataclass(frozen=True)
+class Logits:
+    """How the loss that a model learned from makes a logit of a cosine: `scale * cosine + bias`.
+
+    The logistic function of a "sigmoid" logit is what the loss took for the probability that a pair belongs together;
+    "softmax" logits are comparable within one batch only.
+    """
+
+    loss: Literal["softmax", "sigmoid"]
+    scale: float
+    bias: float = 0.0
+
+
 class JointModel(nn.Module):
     """An audio tower and a text tower that meet in one width, normalised. An `Embedder`."""
 
@@ -166,6 +179,7 @@ class JointModel(nn.Module):
         self.audio_encoder = config.audio.build()
         self.text_encoder = config.text.build() if config.text else None
         self.sample_rate = self.audio_encoder.sample_rate
+        self.logits: Logits | None = None  # set by a run whose objectives learned them; saved with the model
         self.audio_projection = _projection(config.audio_projection, "sounds", self.audio_encoder.width, config.width)
         if self.text_encoder is not None:
             self.text_projection = _projection(config.text_projection, "texts", self.text_encoder.width, config.width)
@@ -203,28 +217,37 @@ class JointModel(nn.Module):
         Raises:
             ValueError: see `check_waveforms`.
         """
+        vectors = torch.from_numpy(self.audio_features(waveforms, of=self.project_audio, width=self.width))
+        return F.normalize(vectors, dim=-1).numpy()
+
+    @_evaluating
+    def audio_features(
+        self, waveforms: Waveforms, *, of: Callable[[Ragged], Float[Tensor, "clips width"]], width: int
+    ) -> Vectors:
+        """What a function makes of the tokens of each clip, `width` wide; the mean where a clip goes in pieces.
+
+        Raises:
+            ValueError: see `check_waveforms`.
+        """
         check_waveforms(waveforms)
         if not len(waveforms):
-            return np.zeros((0, self.width), np.float32)
+            return np.zeros((0, width), np.float32)
         pieces = [self._pieces(waveform) for waveform in waveforms]
         clips = [torch.from_numpy(np.ascontiguousarray(piece, dtype=np.float32)) for clip in pieces for piece in clip]
         # Clips of like length side by side: what takes them by equal length finds more to take at once.
         order = sorted(range(len(clips)), key=lambda clip: len(clips[clip]))
         at_once = round((self.config.chunk_seconds or BATCH_SECONDS) * self.sample_rate)
         groups = _groups([clips[clip] for clip in order], at_once)
-        vectors = torch.cat([self._vectors(group) for group in groups])
-        in_order = vectors[torch.tensor(order, device=vectors.device).argsort()]
-        of_clips = Ragged(in_order, tuple(len(clip) for clip in pieces)).mean()
-        return F.normalize(of_clips, dim=-1).float().cpu().numpy()
+        packed = (Ragged.pack(group).to(self.device) for group in groups)
+        features = torch.cat([of(self.audio_tokens(clips)) for clips in packed])
+        in_order = features[torch.tensor(order, device=features.device).argsort()]
+        return Ragged(in_order, tuple(len(clip) for clip in pieces)).mean().float().cpu().numpy()
 
     def _pieces(self, waveform: np.ndarray) -> list[np.ndarray]:
         if self.config.chunk_seconds is None:
             return [waveform]
         longest = round(self.config.chunk_seconds * self.sample_rate)
         return np.array_split(waveform, -(-len(waveform) // longest))
-
-    def _vectors(self, clips: list[Tensor]) -> Float[Tensor, "clips width"]:
-        return self.project_audio(self.audio_tokens(Ragged.pack(clips).to(self.device)))
 
     @property
     def device(self) -> torch.device:

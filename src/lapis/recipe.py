@@ -10,26 +10,33 @@ import json
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from torch import Tensor
+
 from lapis import distributed, saved
+from lapis.captioner import Captioner
 from lapis.data.batching import Budget
 from lapis.data.loader import Loader, Reading
 from lapis.data.mixture import Mixture
 from lapis.data.sources import SourceConfig
+from lapis.evaluation.classification import Classification
 from lapis.evaluation.embeddings import embed_samples
 from lapis.evaluation.retrieval import Retrieval
 from lapis.files import atomic_write
 from lapis.model import JointModel
-from lapis.objectives.learner import Learner, ObjectiveConfig
-from lapis.train.after import After
+from lapis.objectives.caption import Caption
+from lapis.objectives.learner import Learner, Objective, ObjectiveConfig
+from lapis.train import trackers
+from lapis.train.after import After, Towers
 from lapis.train.checkpoint import Checkpoints, Progress
 from lapis.train.loop import Training, train
 from lapis.train.optim import AdamW, Cosine, OptimizerConfig, Schedule
 from lapis.train.report import Report
 from lapis.values import PACKAGE, check_choice, from_values, nearest, to_values
+from lapis.weights import load_strictly
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Check:
 
     name: str
     source: SourceConfig
-    protocol: Retrieval = Retrieval()
+    protocol: Retrieval | Classification = Retrieval()
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,8 @@ class Recipe:
     checks: tuple[Check, ...] = ()
     budget: Budget = Budget()
     reading: Reading = Reading()
-    after: After | None = None
-    """The run that this one goes on from, with a recipe of its own."""
+    after: After | Towers | None = None
+    """The run that this one goes on from, with a recipe of its own, or published towers that it begins with."""
     seed: int = 0
     threads: int | None = None
     """Of the processor, for each process; the order of sums depends on it, so a fixed number repeats a run exactly."""
@@ -92,19 +99,29 @@ def find(name: str, **options: str) -> Recipe:
     return recipe(**options)
 
 
-def run(recipe: Recipe, *, folder: Path, device: str = "cpu") -> Progress:
+def run(recipe: Recipe, *, folder: Path, device: str = "cpu", track: str = "") -> Progress:
     """Train, from the newest checkpoint in `folder` if there is one; leaves the model in `folder` at the end.
 
     Under torchrun all its processes take part, each with its share of the draws and on its own GPU.
 
+    Args:
+        recipe: what the run does.
+        folder: of the run.
+        device: cpu or cuda.
+        track: a service that shows the run's numbers (`train.trackers`), wandb or trackio; none unless told.
+
     Raises:
-        ValueError: `folder` holds a run of another recipe (which is left as it is), or a field does not fit others.
+        ValueError: `folder` holds a run of another recipe (which is left as it is), or a field does not fit others, or
+            the service is unknown or not installed.
     """
     import torch
 
+    trackers.check(track)
     with distributed.joined(device) as place:
-        # Reading does not change what is learned, so a run may go on with another number of workers.
-        checkpoints = Checkpoints(folder, recipe=to_values(recipe), indifferent=("reading",))
+        # Reading does not change what is learned, so a run may go on with another number of workers; and with another
+        # number of processes, as long as all of them together have batches of the same size.
+        together = replace(recipe, budget=recipe.budget.of_all(distributed.world_size()))
+        checkpoints = Checkpoints(folder, recipe=to_values(together), indifferent=("reading",))
         checkpoints.check()
         known = [name for check in recipe.checks for name in _score_names(check)]
         if (best := recipe.training.keep_best) is not None and best not in known:
@@ -116,6 +133,7 @@ def run(recipe: Recipe, *, folder: Path, device: str = "cpu") -> Progress:
         taken = recipe.after.into(model) if recipe.after else ""
         model = model.to(place)
         objectives = [objective.build(model).to(place) for objective in recipe.objectives]
+        taken += _begin_decoder(recipe.after, objectives)
         learner = Learner(model, objectives, recipe.weights)
         mixture = recipe.data.build(seed=recipe.seed)
         loader = Loader(mixture, budget=recipe.budget, sample_rate=model.sample_rate, reading=recipe.reading)
@@ -131,15 +149,38 @@ def run(recipe: Recipe, *, folder: Path, device: str = "cpu") -> Progress:
             schedule=recipe.schedule,
             training=recipe.training,
             checkpoints=checkpoints,
-            report=Report(folder, name=recipe.name, steps=recipe.training.steps),
+            report=Report(folder, name=recipe.name, steps=recipe.training.steps, track=track, recipe=to_values(recipe)),
             validate=lambda trained: _validate(recipe.checks, model=trained),
-            export=lambda trained, name: saved.save(trained, folder / name, source=_source(recipe, name)),
+            export=partial(_export, recipe, folder=folder, learner=learner),
             seed=recipe.seed,
         )
 
 
-def _source(recipe: Recipe, name: str) -> str:
-    return f"a run of the recipe {recipe.name}" + (f", {name} weights" if name else "")
+def _begin_decoder(after: After | Towers | None, objectives: Sequence[Objective]) -> str:
+    """What says captions goes on with the decoder of the run before, where everything is taken from it; tells so."""
+    captions = [objective for objective in objectives if isinstance(objective, Caption)]
+    if not isinstance(after, After) or "" not in after.take or not captions:
+        return ""
+    path = Path(after.folder) / saved.CAPTIONER_NAME
+    _, tensors = saved.decoder(after.folder)
+    for objective in captions:
+        load_strictly(objective.decoder, tensors, source=str(path))
+    return f"\n{len(tensors)} tensors of the decoder of captions from {path}"
+
+
+def _export(
+    recipe: Recipe, model: JointModel, name: str, objectives: Mapping[str, Tensor], *, folder: Path, learner: Learner
+) -> None:
+    """Save the model, with the scale of its cosines, and its decoder of captions where the recipe has one."""
+    model.logits = learner.logits()
+    captioner = None
+    for number, config in enumerate(recipe.objectives):
+        if isinstance(config, Caption.Config):
+            start = f"{number}.decoder."
+            tensors = {n.removeprefix(start): tensor for n, tensor in objectives.items() if n.startswith(start)}
+            captioner = Captioner.from_tensors(model, config=config, tensors=tensors, source="the run")
+    source = f"a run of the recipe {recipe.name}" + (f", {name} weights" if name else "")
+    saved.save(model, folder / name, captioner=captioner, source=source)
 
 
 def _sizes(model: JointModel) -> str:
@@ -150,14 +191,19 @@ def _sizes(model: JointModel) -> str:
 def _validate(checks: Sequence[Check], *, model: JointModel) -> dict[str, float]:
     scores: dict[str, float] = {}
     for check in checks:
-        clips = embed_samples(model, samples=check.source.build())
-        result = check.protocol.run(model, clips=clips)
-        recalls = (result.text_to_audio.recall_at_10, result.audio_to_text.recall_at_10)
-        scores |= dict(zip(_score_names(check), recalls, strict=True))
+        samples = check.source.build()
+        if isinstance(check.protocol, Classification):
+            measured = (check.protocol.run(model, clips=samples).score,)
+        else:
+            result = check.protocol.run(model, clips=embed_samples(model, samples=samples))
+            measured = (result.text_to_audio.recall_at_10, result.audio_to_text.recall_at_10)
+        scores |= dict(zip(_score_names(check), measured, strict=True))
     return scores
 
 
-def _score_names(check: Check) -> tuple[str, str]:
+def _score_names(check: Check) -> tuple[str, ...]:
+    if isinstance(check.protocol, Classification):
+        return (f"{check.name} {check.protocol.metric}",)
     return f"{check.name} text-to-audio R@10", f"{check.name} audio-to-text R@10"
 
 

@@ -1,5 +1,6 @@
 """A model as a folder: what it is in words, its weights, its texts' tokenizer, and its answers when it was saved.
 
+Where it learned to say captions too, the decoder that says them lies beside it and is opened only when asked for.
 `config.json` is written last and names the checksum of every other file that decides an answer, so that a folder is
 either whole or refused. It opens without a network, and in sentence-transformers too.
 """
@@ -14,8 +15,10 @@ from typing import Any
 import torch
 
 from lapis import __version__, doctor, weights
+from lapis.captioner import Captioner
 from lapis.files import atomic_write, sha256_of
-from lapis.model import JointModel
+from lapis.model import JointModel, Logits
+from lapis.objectives.caption import Caption
 from lapis.sentence_files import write_files
 from lapis.values import from_values, to_values
 
@@ -24,6 +27,7 @@ FORMAT = 1
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 GOLDEN_NAME = "golden.safetensors"
+CAPTIONER_NAME = "captioner.safetensors"
 CARD_NAME = "README.md"
 
 
@@ -38,14 +42,26 @@ class Description:
     source: str = ""
     golden_absent: str = ""
     """Why no answers to sentences were recorded, where none were."""
+    captioner: Caption.Config | None = None
+    """Of the decoder of captions, where the folder has one."""
+    logits: Logits | None = None
+    """How the loss of the run that made the model turned cosines into logits, where that is known."""
 
 
-def save(model: JointModel, folder: Path | str, *, licence: str = "", source: str = "") -> None:
+def save(
+    model: JointModel,
+    folder: Path | str,
+    *,
+    captioner: Captioner | None = None,
+    licence: str = "",
+    source: str = "",
+) -> None:
     """Write a model as a folder that `open` reads anywhere; a card that is there already stays.
 
     Args:
         model: the model.
         folder: made if need be; what else lies in it is left alone.
+        captioner: this model's, whose decoder is to lie beside it.
         licence: of the weights, in words.
         source: where the weights come from.
 
@@ -58,6 +74,8 @@ def save(model: JointModel, folder: Path | str, *, licence: str = "", source: st
     files[WEIGHTS_NAME] = weights.write(folder / WEIGHTS_NAME, model.state_dict(), metadata={"format": "pt"})
     golden, golden_absent = _recorded(model)
     files[GOLDEN_NAME] = weights.write(folder / GOLDEN_NAME, golden.to_tensors())
+    if captioner is not None:
+        files[CAPTIONER_NAME] = weights.write(folder / CAPTIONER_NAME, captioner.decoder.state_dict())
     write_files(folder, width=model.width)
     if not (folder / CARD_NAME).exists():
         with atomic_write(folder / CARD_NAME, binary=False) as file:
@@ -71,6 +89,8 @@ def save(model: JointModel, folder: Path | str, *, licence: str = "", source: st
         "licence": licence,
         "source": source,
         "golden_absent": golden_absent,
+        "captioner": None if captioner is None else to_values(captioner.config),
+        "logits": None if model.logits is None else to_values(model.logits),
     }
     with atomic_write(folder / CONFIG_NAME, binary=False) as file:
         json.dump(content, file, indent=2, ensure_ascii=False)
@@ -107,13 +127,17 @@ def describe(folder: Path | str) -> Description:
     if not isinstance(files, dict) or WEIGHTS_NAME not in files:
         raise ValueError(f"{path}: expected the checksums of the files under 'files', {WEIGHTS_NAME} among them")
     try:
-        model = from_values(content.get("model"))
+        model, captioner, logits = (from_values(content.get(name)) for name in ("model", "captioner", "logits"))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
     if not isinstance(model, JointModel.Config):
         raise ValueError(f"{path}: expected a joint model under 'model', got {type(model).__name__}")
+    if not (captioner is None or (isinstance(captioner, Caption.Config) and CAPTIONER_NAME in files)):
+        raise ValueError(f"{path}: expected a captioner and the checksum of {CAPTIONER_NAME}, or null")
+    if not (logits is None or isinstance(logits, Logits)):
+        raise ValueError(f"{path}: expected a scale and a bias under 'logits', or null, got {type(logits).__name__}")
     said = {name: str(content.get(name, "")) for name in ("licence", "source", "golden_absent")}
-    return Description(model, files, **said)
+    return Description(model, files, captioner=captioner, logits=logits, **said)
 
 
 def open(
@@ -143,7 +167,42 @@ def open(
         config = replace(config, text=config.text.located_in(folder))
     model = _without_values(config)
     weights.load_strictly(model, weights.read(folder / WEIGHTS_NAME), source=str(folder / WEIGHTS_NAME))
+    model.logits = description.logits
     return model.eval().requires_grad_(False).to(device=device, dtype=dtype)
+
+
+def decoder(folder: Path | str) -> tuple[Caption.Config, weights.Tensors]:
+    """What built the decoder of captions of a saved model, and its weights, their checksum compared.
+
+    Raises:
+        ValueError: the folder is not that of a saved model, none lies in it, or it is missing or another one.
+    """
+    folder = Path(folder)
+    description = describe(folder)
+    if description.captioner is None:
+        raise ValueError(
+            f"{folder} has no decoder of captions: train a recipe with the objective Caption, such as slap; runs of "
+            f"before decoders were kept have none"
+        )
+    _verify(folder, {CAPTIONER_NAME: description.files[CAPTIONER_NAME]})
+    return description.captioner, weights.read(folder / CAPTIONER_NAME)
+
+
+def captioner(folder: Path | str, *, model: JointModel, dtype: torch.dtype | None = None) -> Captioner:
+    """What writes captions with the model that was opened from `folder`.
+
+    Args:
+        folder: that `save` wrote, with a captioner.
+        model: of the same folder.
+        dtype: of the decoder's weights; as they were saved unless told.
+
+    Raises:
+        ValueError: no whole decoder lies in the folder, or it is another model's.
+    """
+    config, tensors = decoder(folder)
+    opened = Captioner.from_tensors(model, config=config, tensors=tensors, source=str(Path(folder) / CAPTIONER_NAME))
+    opened.decoder.eval().to(device=model.device, dtype=dtype)
+    return opened
 
 
 def golden(folder: Path | str) -> doctor.Golden | None:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,7 +15,7 @@ from lapis.objectives.learner import Encoded
 from lapis.objectives.vocabulary import Bytes, OfTower, vocabulary_of
 from lapis.ragged import Ragged
 from lapis.text_encoders.huggingface import HuggingFace
-from objectives.heard import CAPTIONS, assert_equal, heard, tone, values_and_gradients
+from objectives.heard import assert_equal, heard, values_and_gradients
 
 SMALL = Caption.Config(width=16, depth=2, heads=2, hidden=24, max_tokens=20, chunk=7)
 MEMORY = (3, 9, 1, 9)
@@ -164,36 +163,6 @@ def test_a_caption_ends_where_it_is_cut(length):
     for beam in (1, 3):
         texts = beam_search(decoder, memory=_memory(), beam=beam, start=0, end=10**9, max_tokens=length)
         assert [len(text) for text in texts] == [length] * len(MEMORY)
-
-
-def test_it_learns_the_captions_of_tones_and_says_them():
-    model, batch = tiny.model(audio=replace(tiny.CONFIG.audio, width=32, augment=None)), heard(range(4, 8))
-    torch.manual_seed(1)
-    objective = replace(SMALL, width=32, hidden=64, max_tokens=40, chunk=64).build(model)
-    optimizer = torch.optim.AdamW([*model.parameters(), *objective.parameters()], lr=4e-3)
-    model.train(), objective.train()
-    for _ in range(120):
-        loss = objective(model, batch, Encoded(model, batch))["caption"]
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    assert loss.item() < 0.2
-    clips = [clip.numpy() for clip in batch.waveforms.split()]
-    for beam in (1, 3):
-        said = objective.generate(model, clips, beam=beam, max_tokens=40, at_once=3)
-        assert said == list(CAPTIONS[4:8])
-        assert objective.generate(model, clips[2:3], beam=beam, max_tokens=40) == said[2:3]
-    assert model.training and objective.training
-    assert objective.generate(model, []) == []
-
-
-def test_what_cannot_be_described_is_refused():
-    model = tiny.model()
-    objective = SMALL.build(model)
-    with pytest.raises(ValueError, match="clip 1 must have samples"):
-        objective.generate(model, [tone(0).numpy(), np.zeros(0, np.float32)])
-    with pytest.raises(ValueError, match="numbers of at least 1, got beam 0"):
-        objective.generate(model, [tone(0).numpy()], beam=0)
 
 
 @pytest.mark.parametrize("captions", [("", ""), ("a", "a"), ("x" * 400, "a")])

@@ -13,9 +13,10 @@ import processes
 import tiny
 from lapis import distributed
 from lapis.objectives.contrast import GLAP, GLAP_AS_RELEASED, Sigmoid, Softmax, sigmoid_contrast, softmax_contrast
-from lapis.objectives.learner import Encoded
+from lapis.objectives.learner import Encoded, Learner
 from lapis.objectives.positives import Positives
 from lapis.objectives.streaming import streamed_sigmoid, streamed_softmax
+from lapis.objectives.visible import Visible
 from objectives.batches import batch_of
 
 
@@ -235,6 +236,17 @@ def test_what_is_learned_is_in_the_state():
     assert set(Softmax.Config().build(tiny.model()).state_dict()) == {"log_scale"}
     assert set(Sigmoid.Config().build(tiny.model()).state_dict()) == {"log_scale", "bias"}
     assert set(GLAP.build(tiny.model()).state_dict()) == {"temperature", "bias"}
+
+
+def test_what_is_learned_says_what_a_cosine_means():
+    model = tiny.model()
+    assert Softmax.Config(temperature=0.05).build(model).logits().scale == pytest.approx(20.0)
+    found = GLAP.build(model).logits()
+    assert (found.loss, found.bias) == ("sigmoid", -10.0) and found.scale == pytest.approx(1 / 0.07)
+    inner = Visible.Config(GLAP).build(model).logits()
+    assert inner == found
+    assert Learner(model, [Visible.Config(GLAP).build(model)], {}).logits() == found
+    assert Learner(model, [], {}).logits() is None
 
 
 def test_a_scale_beyond_its_bound_is_brought_back_and_keeps_its_gradient():

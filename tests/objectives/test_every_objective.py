@@ -13,6 +13,7 @@ from data.corpus import tones, write_tar
 from lapis.audio_encoders.m2d import M2d
 from lapis.data.sources import Tars
 from lapis.objectives.caption import Caption
+from lapis.objectives.classify import Classify
 from lapis.objectives.contrast import Softmax
 from lapis.objectives.distill import Distill
 from lapis.objectives.duo import Duo
@@ -41,6 +42,7 @@ SMALL = {
         end_teacher_temperature=0.025,
     ),
     "Duo": Duo.Config(width=32, depth=1, heads=2),
+    "Classify": Classify.Config(("tone 0", "tone 1", "tone 2")),
     "Caption": Caption.Config(width=32, depth=2, heads=2, hidden=64),
 }
 
@@ -60,7 +62,7 @@ def test_the_folder_is_walked():
 def test_it_falls(kind, batch):
     assert is_dataclass(kind.Config)
     model = tiny.model(**TOWERS.get(kind.__name__, {}))
-    objective = SMALL.get(kind.__name__, kind.Config()).build(model)
+    objective = (SMALL.get(kind.__name__) or kind.Config()).build(model)
     names = objective(model, batch, lapis.objectives.learner.Encoded(model, batch)).keys()
     learner = Learner(model, [objective], dict.fromkeys(names, 1.0))
     optimizer = torch.optim.AdamW(learner.parameters(), lr=3e-3)

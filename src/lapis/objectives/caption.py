@@ -1,13 +1,12 @@
 """Captioning (arXiv 2601.12594, equation 5): a small causal decoder says the caption, reading the dense audio tokens.
 
-The decoder is a configuration of `layers/transformer.py` and is dropped after training, unless captions are wanted:
-`Caption.generate` writes them. What the paper leaves open is our choice (docs/recipes/slap.md).
+The decoder is a configuration of `layers/transformer.py`. A run saves it beside its model, and `captioner.py` writes
+captions with the two. What the paper leaves open is our choice (docs/recipes/slap.md).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int
@@ -18,11 +17,9 @@ from lapis import distributed
 from lapis.data.batching import Batch
 from lapis.model import JointModel
 from lapis.objectives.decoder import Decoder
-from lapis.objectives.generation import beam_search
 from lapis.objectives.learner import Encoded, Objective
 from lapis.objectives.vocabulary import vocabulary_of
 from lapis.ragged import Ragged
-from lapis.shapes import Waveforms
 
 
 def token_losses(
@@ -76,17 +73,21 @@ class Caption(Objective):
             """The objective with a fresh decoder, for this model's tokens and vocabulary."""
             return Caption(self, model=model)
 
+        def build_decoder(self, model: JointModel) -> Decoder:
+            """A fresh decoder alone."""
+            return Decoder(
+                vocabulary_of(model).size,
+                width=self.width,
+                depth=self.depth,
+                heads=self.heads,
+                hidden=self.hidden,
+                memory_width=model.audio_encoder.width,
+            )
+
     def __init__(self, config: Config, *, model: JointModel) -> None:
         super().__init__()
         self.config = config
-        self.decoder = Decoder(
-            vocabulary_of(model).size,
-            width=config.width,
-            depth=config.depth,
-            heads=config.heads,
-            hidden=config.hidden,
-            memory_width=model.audio_encoder.width,
-        )
+        self.decoder = config.build_decoder(model)
 
     def forward(self, model: JointModel, batch: Batch, encoded: Encoded) -> dict[str, Float[Tensor, ""]]:
         """The term `caption`: each caption is said after its own clip, heard clean."""
@@ -106,48 +107,3 @@ class Caption(Objective):
             Ragged.pack([torch.tensor(text[:-1][:most]) for text in texts]),
             Ragged.pack([torch.tensor(text[1:][:most]) for text in texts]),
         )
-
-    @torch.inference_mode()
-    def generate(
-        self, model: JointModel, waveforms: Waveforms, *, beam: int = 1, max_tokens: int = 64, at_once: int = 16
-    ) -> list[str]:
-        """Captions of mono clips at the model's sample rate; the same whatever stands beside a clip.
-
-        Args:
-            model: the model that this objective was trained with.
-            waveforms: clips of any durations.
-            beam: how many unfinished captions are followed; 1 takes the likeliest token each time.
-            max_tokens: where a caption is cut.
-            at_once: clips that are heard and described together.
-
-        Raises:
-            ValueError: a clip has no samples, or one that is not a finite number; or a number is below one.
-        """
-        if min(beam, max_tokens, at_once) < 1:
-            raise ValueError(f"expected numbers of at least 1, got beam {beam}, max_tokens {max_tokens}, {at_once=}")
-        if isinstance(waveforms, np.ndarray) and waveforms.ndim == 1:
-            raise ValueError(f"expected a list of clips, got one of {len(waveforms)} samples: put it into a list")
-        for number, waveform in enumerate(waveforms):
-            if not len(waveform) or not np.isfinite(waveform).all():
-                raise ValueError(f"clip {number} must have samples, all of them finite numbers; it has {len(waveform)}")
-        modes = [(module, module.training) for module in (model, self)]
-        vocabulary = vocabulary_of(model)
-        try:
-            for module, _ in modes:
-                module.eval()
-            texts = []
-            for begin in range(0, len(waveforms), at_once):
-                clips = [torch.from_numpy(np.ascontiguousarray(w)) for w in waveforms[begin : begin + at_once]]
-                heard = model.audio_tokens(Ragged.pack(clips).to(model.device))
-                texts += beam_search(
-                    self.decoder,
-                    memory=heard,
-                    beam=beam,
-                    start=vocabulary.start,
-                    end=vocabulary.end,
-                    max_tokens=max_tokens,
-                )
-            return [vocabulary.decode(text) for text in texts]
-        finally:
-            for module, training in modes:
-                module.train(training)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lapis import distributed
 from lapis.data.batching import Batch
-from lapis.model import JointModel
+from lapis.model import JointModel, Logits
 from lapis.objectives.learner import Encoded, Objective
 from lapis.objectives.positives import Gather, Rule, positives
 from lapis.objectives.streaming import streamed_sigmoid, streamed_softmax
@@ -128,6 +128,10 @@ class Softmax(Objective):
         with torch.no_grad():
             self.log_scale.clamp_(max=math.log(self.config.max_scale))
 
+    def logits(self) -> Logits:
+        """The scale as it is now."""
+        return Logits("softmax", scale=self.log_scale.exp().item())
+
 
 class Sigmoid(Objective):
     """Sigmoid contrast with a learned scale and bias; its term is named `contrast`."""
@@ -186,6 +190,10 @@ class Sigmoid(Objective):
             ring = config.gather == "ring"
             loss = streamed_sigmoid(audio, text, belong, **learned, chunk=config.chunk, ring=ring)
         return {"contrast": loss + _spread(audio) + _spread(text) if config.spread else loss}
+
+    def logits(self) -> Logits:
+        """The scale and the bias as they are now."""
+        return Logits("sigmoid", scale=self.scale.item(), bias=self.bias.item())
 
 
 GLAP = Sigmoid.Config(temperature=0.07, bias=-10.0, learned="temperature")

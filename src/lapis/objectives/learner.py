@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lapis.data.batching import Batch
-from lapis.model import JointModel
+from lapis.model import JointModel, Logits
 from lapis.ragged import Ragged
 
 
@@ -61,6 +61,10 @@ class Objective(nn.Module):
     def after_step(self, model: JointModel, *, step: int) -> None:
         """What moves without a gradient: averages of weights, centres."""
 
+    def logits(self) -> Logits | None:
+        """How cosines become logits by now, where this objective compares sounds with texts."""
+        return None
+
 
 @runtime_checkable
 class ObjectiveConfig(Protocol):
@@ -103,6 +107,11 @@ class Learner(nn.Module):
             assert isinstance(objective, Objective)
             measures |= objective.measures()
         return Step(total=weighted(losses, self.weights), losses=losses, measures=measures)
+
+    def logits(self) -> Logits | None:
+        """Those of the first objective that has some."""
+        found = [objective.logits() for objective in self.objectives if isinstance(objective, Objective)]
+        return next((logits for logits in found if logits is not None), None)
 
     def after_step(self, *, step: int) -> None:
         """Let every objective move what has no gradient."""
