@@ -50,7 +50,7 @@ def _train(learner, folder: Path, batch, *, recipe="one", steps=6, on_batch=lamb
         checkpoints=Checkpoints(folder, recipe={"name": recipe}),
         report=Report(folder, name="test", steps=steps),
         validate=lambda model: {"always": 0.5},
-        export=lambda model, name: None,
+        export=lambda model, name, objectives: None,
     )
 
 

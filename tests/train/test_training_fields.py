@@ -57,7 +57,7 @@ class Run:
             checkpoints=Checkpoints(folder, recipe={}),
             report=Report(folder, name="test", steps=steps),
             validate=validate,
-            export=lambda model, name: self.written.update({name: _weights(model)}),
+            export=lambda model, name, objectives: self.written.update({name: _weights(model)}),
         )
         self.log = [line for line in read_log(folder / "log.jsonl") if "losses" in line]
         self.weights = _weights(model)

@@ -1,7 +1,7 @@
 """Which clips stand together in a batch: as many as fit a budget of seconds, and never padded to each other."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -26,6 +26,10 @@ class Budget:
         if self.clips < 1 or not 0 < self.clip_seconds <= self.seconds:
             raise ValueError(f"a batch must hold at least one clip of clip_seconds, got {self}")
 
+    def of_all(self, world_size: int) -> "Budget":
+        """Of so many processes together: `clips` and `seconds` are those of each."""
+        return replace(self, clips=self.clips * world_size, seconds=self.seconds * world_size)
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -46,22 +50,47 @@ class Plan:
 def plan(draws: Iterable[Draw], budget: Budget, *, rank: int = 0, world_size: int = 1) -> Iterator[Plan]:
     """Fill batches with draws in their order; a clip of unknown duration is counted as `clip_seconds`.
 
-    Draws are dealt to the processes in turn, and a batch is full for all of them when it is full for one, so that all
-    processes take equally many steps and one number is the position of all.
+    A batch is filled for all processes together and is full when it is full for one, then dealt (`deal`): all processes
+    take equally many steps with equally many clips, and one number is the position of all.
     """
+    filling: list[Draw] = []
+    total = longest = 0.0
+    for group in batched(draws, world_size):
+        durations = [_duration(draw.sample, budget) for draw in group]
+        more, most = total + sum(durations), max(longest, *durations, 0.0)
+        # No process gets more than its share and that part of the longest clip: often there is no need to deal.
+        surely_fits = (more + most * (world_size - 1)) / world_size <= budget.seconds
+        too_many = len(filling) + len(group) > budget.clips * world_size
+        if filling and (too_many or not (surely_fits or _fits([*filling, *group], budget, world_size=world_size))):
+            yield Plan(deal(filling, budget, world_size=world_size)[rank], group[0].number)
+            filling, more, most = [], sum(durations), max(*durations, 0.0)
+        filling += group
+        total, longest = more, most
+    if filling:
+        yield Plan(deal(filling, budget, world_size=world_size)[rank], filling[-1].number + 1)
+
+
+def deal(draws: Sequence[Draw], budget: Budget, *, world_size: int) -> list[tuple[Draw, ...]]:
+    """The draws of a batch to processes: equally many clips to each, and as nearly equal seconds.
+
+    The longest clips first, one to each process, the longest of them to whoever has the least by then: so the seconds
+    of two processes never differ by more than the longest clip is longer than the shortest. A process takes its draws
+    in their order.
+    """
+    durations = {draw.number: _duration(draw.sample, budget) for draw in draws}
+    by_length = sorted(draws, key=lambda draw: (-durations[draw.number], draw.number))
     hands: list[list[Draw]] = [[] for _ in range(world_size)]
     seconds = [0.0] * world_size
-    for deal in batched(draws, world_size):
-        durations = [_duration(draw.sample, budget) for draw in deal]
-        too_long = any(have + more > budget.seconds for have, more in zip(seconds, durations, strict=True))
-        if hands[0] and (len(hands[0]) == budget.clips or too_long):
-            yield Plan(tuple(hands[rank]), deal[0].number)
-            hands, seconds = [[] for _ in range(world_size)], [0.0] * world_size
-        for hand, draw in zip(hands, deal, strict=True):
-            hand.append(draw)
-        seconds = [have + more for have, more in zip(seconds, durations, strict=True)]
-    if hands[0]:
-        yield Plan(tuple(hands[rank]), hands[-1][-1].number + 1)
+    for group in batched(by_length, world_size):
+        for process, draw in zip(sorted(range(world_size), key=seconds.__getitem__), group, strict=True):
+            hands[process].append(draw)
+            seconds[process] += durations[draw.number]
+    return [tuple(sorted(hand, key=lambda draw: draw.number)) for hand in hands]
+
+
+def _fits(draws: Sequence[Draw], budget: Budget, *, world_size: int) -> bool:
+    hands = deal(draws, budget, world_size=world_size)
+    return all(sum(_duration(draw.sample, budget) for draw in hand) <= budget.seconds for hand in hands)
 
 
 def _duration(sample: Sample, budget: Budget) -> float:

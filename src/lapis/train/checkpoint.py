@@ -84,7 +84,8 @@ class Checkpoints:
         state = _load(paths[-1])
         different = _differences(state["recipe"], self._recipe)
         if counted := sorted(path for path in different if path.split(".")[0] not in self._indifferent):
-            raise ValueError(f"{paths[-1]} belongs to a run with another recipe; it differs in {', '.join(counted)}")
+            told = ", ".join("{}: {!r}, now {!r}".format(path, *different[path]) for path in counted)
+            raise ValueError(f"{paths[-1]} belongs to a run with another recipe; it differs in {told}")
         return state
 
     def restore(self, parts: Mapping[str, Part]) -> Progress:
@@ -132,10 +133,11 @@ def _load(path: Path) -> dict[str, Any]:
     return state
 
 
-def _differences(one: Any, other: Any, path: str = "") -> set[str]:
-    """The fields in which two recipes, as plain values, are not equal."""
+def _differences(one: Any, other: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    """The fields in which two recipes, as plain values, are not equal, and both values of each."""
     if isinstance(one, dict) and isinstance(other, dict):
-        names = one.keys() | other.keys()
-        parts = [_differences(one.get(name), other.get(name), f"{path}.{name}" if path else name) for name in names]
-        return set().union(*parts)
-    return set() if one == other else {path}
+        found: dict[str, tuple[Any, Any]] = {}
+        for name in one.keys() | other.keys():
+            found |= _differences(one.get(name), other.get(name), f"{path}.{name}" if path else name)
+        return found
+    return {} if one == other else {path: (one, other)}

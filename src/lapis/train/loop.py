@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from lapis import distributed
 from lapis.data.batching import Batch
@@ -12,6 +13,8 @@ from lapis.model import JointModel
 from lapis.objectives.learner import Learner
 from lapis.train.average import Average
 from lapis.train.checkpoint import Checkpoints, Progress
+from lapis.train.compiled import compiled_blocks
+from lapis.train.frozen import frozen_features
 from lapis.train.interrupt import stop_on_signal
 from lapis.train.line import together
 from lapis.train.meter import FlopMeter, count_tokens
@@ -31,9 +34,11 @@ class Training:
     parts of so many clips, and all its clips are compared with each other (`cached.py`). `average`: decay of a moving
     average of the weights, which is then what is validated, and saved beside them. `keep_best`: name of a validation
     score; the model that had the highest is kept. `checkpoint_activations`: compute transformer blocks twice and keep
-    less. `sharded`: with several processes, spread weights and optimiser over them in place of copies.
-    `count_operations`: measure the device's matrix speed at the beginning, and report which share of it every step
-    reaches.
+    less. `compile`: run norms and feed-forwards of transformer blocks compiled (`compiled.py`). `sharded`: with
+    several processes, spread weights and optimiser over them in place of copies. `count_operations`: measure the
+    device's matrix speed at the beginning, and report which share of it every step reaches. `frozen_features`: bytes
+    of memory, for each tower that learns nothing, to keep what it answered to a clip or a text (`frozen.py`); None
+    computes it anew every time. `frozen_folder`: for files of the same, which other runs find too; they know no bound.
     """
 
     steps: int
@@ -46,8 +51,11 @@ class Training:
     average: float | None = None
     keep_best: str | None = None
     checkpoint_activations: bool = False
+    compile: bool = False
     sharded: bool = False
     count_operations: bool = False
+    frozen_features: int | None = None
+    frozen_folder: str | None = None
 
     def __post_init__(self) -> None:
         if min(self.steps, self.validate_every, self.save_every, self.accumulate) < 1 or self.clip_norm <= 0:
@@ -59,8 +67,23 @@ class Training:
         if self.cached_clips is not None and self.sharded:
             # Spread weights are gathered by all processes at once, and one may have more parts than another.
             raise ValueError("cached_clips and sharded do not go together: use one or the other")
+        if self.frozen_features is not None and (self.frozen_features < 0 or self.sharded):
+            # Spread weights are gathered by all processes at once, and each has other clips to compute.
+            raise ValueError(f"frozen_features are bytes, and do not go together with sharded, got {self}")
+        if self.frozen_features is not None and self.count_operations:
+            # They are counted in the first step, where nothing is known yet: the share would be too high later.
+            raise ValueError("frozen_features and count_operations do not go together: use one or the other")
+        if self.frozen_folder is not None and self.frozen_features is None:
+            raise ValueError("frozen_folder needs frozen_features, bytes of memory (0 for none), too")
+        if self.compile and self.sharded:
+            raise ValueError("compile and sharded do not go together: use one or the other")
         if self.average is not None and not 0 <= self.average < 1:
             raise ValueError(f"average must be a decay of at least 0 and below 1, got {self.average}")
+
+
+Export = Callable[[JointModel, str, Mapping[str, Tensor]], None]
+"""Writes a model under a name. What its objectives have learned beside it is given too, by the names of the tensors in
+the learner's list of them; it has no moving average."""
 
 
 def train(
@@ -73,7 +96,7 @@ def train(
     checkpoints: Checkpoints,
     report: Report,
     validate: Callable[[JointModel], Mapping[str, float]],
-    export: Callable[[JointModel, str], None],
+    export: Export,
     seed: int = 0,
 ) -> Progress:
     """Take the steps from the newest checkpoint, or from none, to the last; returns how far the run came.
@@ -87,7 +110,7 @@ def train(
         checkpoints: where the run is saved.
         report: where it is told.
         validate: measures a model; called in the first process only.
-        export: writes a model under a name: "" at the end, "average", "best"; called in the first process only.
+        export: writes the model under a name: "" at the end, "average", "best"; called in the first process only.
         seed: of all that is random in a step.
 
     Raises:
@@ -113,7 +136,9 @@ def train(
     with (
         report.following(progress.step),
         stop_on_signal() as stop,
+        compiled_blocks(learner, enabled=training.compile),
         recomputed_blocks(learner, enabled=training.checkpoint_activations),
+        frozen_features(learner.model, memory_bytes=training.frozen_features, folder=training.frozen_folder) as frozen,
     ):
         while progress.step < training.steps and not stopping:
             began = time.perf_counter()
@@ -123,6 +148,7 @@ def train(
             rate = schedule(progress.step, steps=training.steps)
             with meter.counting(tokens=tokens):
                 taken = stepper([batch.to(device) for batch in group], step=progress.step, rate=rate)
+            taken = replace(taken, measures=taken.measures | frozen.measures())
             engine.after_step(step=progress.step)
             average.update(step=progress.step)
             progress = replace(progress, step=progress.step + 1, position=group[-1].position)
@@ -161,7 +187,7 @@ def _validate(
     training: Training,
     *,
     validate: Callable[[JointModel], Mapping[str, float]],
-    export: Callable[[JointModel, str], None],
+    export: Export,
     report: Report,
 ) -> Progress:
     """Measure in the first process, and keep the model if it is the best by now."""
@@ -179,6 +205,6 @@ def _validate(
     return replace(progress, best=score)
 
 
-def _export(engine: Engine, name: str, *, export: Callable[[JointModel, str], None]) -> None:
-    model = engine.whole_model()
-    distributed.from_first(lambda: export(model, name))
+def _export(engine: Engine, name: str, *, export: Export) -> None:
+    model, objectives = engine.whole_model(), engine.whole_objectives()
+    distributed.from_first(lambda: export(model, name, objectives))

@@ -82,6 +82,15 @@ class Engine:
         model.load_state_dict(state)
         return model.to(self.learner.model.device)
 
+    def whole_objectives(self) -> dict[str, Tensor]:
+        """All tensors of the objectives, to be written by the first process; all processes must ask."""
+        if not self.sharded:
+            return self.learner.objectives.state_dict()
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        options = StateDictOptions(full_state_dict=True)
+        return get_model_state_dict(self.learner.objectives, options=options)  # type: ignore[return-value]
+
 
 class Waited:
     """How long the last backward pass waited for other processes after all of its own gradients were there."""
@@ -127,6 +136,8 @@ def _replicate(learner: Learner, waited: Waited) -> nn.parallel.DistributedDataP
     # A recipe may leave parts of a tower without a gradient (a mask embedding, a pooling), and which ones may change.
     # Buffers are left alone: running statistics are averaged after the step, others are equal by construction.
     warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    # torch 2.13 advises to keep it until there is another way not to send buffers round at the start.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
     engine = nn.parallel.DistributedDataParallel(learner, find_unused_parameters=True, broadcast_buffers=False)
     engine.register_comm_hook(None, waited.hook)
     return engine

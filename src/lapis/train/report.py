@@ -1,4 +1,4 @@
-"""What a run tells while it runs: a bar on a terminal, JSON lines, TensorBoard, and a picture at the end.
+"""What a run tells while it runs: a bar on a terminal, JSON lines, trackers, and a picture at the end.
 
 `log.jsonl` holds a line a step (`losses`) and a line a validation (`validation`). After a resume, lines of steps that
 will be taken again are removed, so that the file reads as if the run had never stopped.
@@ -17,12 +17,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lapis import distributed
 from lapis.files import atomic_write
 from lapis.train.line import Line
+from lapis.train.trackers import TensorBoard, Tracker, open_tracker
 
 
 class Report:
     """The report of one run, in its folder; silent in all processes but the first."""
 
-    def __init__(self, folder: Path, *, name: str, steps: int, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        steps: int,
+        console: Console | None = None,
+        track: str = "",
+        recipe: Mapping[str, Any] | None = None,
+    ) -> None:
+        """With `track`, a service of `trackers` shows the numbers too, and the recipe's plain values beside them."""
+        self._track, self._recipe = track, recipe or {}
         self._folder, self._name, self._steps = folder, name, steps
         self._console = console or Console(stderr=True)
         self._speaks = distributed.rank() == 0
@@ -40,12 +52,13 @@ class Report:
         finally:
             self._bar.stop()
             self._lines.close()
-            self._board.close()
+            for tracker in self._trackers:
+                tracker.close()
 
     def _begin(self, step: int) -> None:
         try:
             import matplotlib  # noqa: F401  (needed at the end: better to miss it now)
-            from torch.utils.tensorboard import SummaryWriter
+            import tensorboard  # noqa: F401  (torch's writer asks for it with a message of its own)
         except ImportError as error:
             raise ValueError("the report of a run needs an extra: pip install 'lapis-audio[train]'") from error
 
@@ -53,7 +66,11 @@ class Report:
         path = self._folder / "log.jsonl"
         _cut(path, last_step=step)
         self._lines = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self._trackers: list[Tracker] = [TensorBoard(self._folder, step=step)]
+        if self._track:
+            self._trackers.append(
+                open_tracker(self._track, folder=self._folder, name=self._name, step=step, recipe=self._recipe)
+            )
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -74,15 +91,11 @@ class Report:
         for drop in line.dropped:
             self._dropped[f"{drop.name}: {drop.reason}"] += 1
         self._write({"step": step} | line.to_dict())
-        for name, loss in line.losses.items():
-            self._board.add_scalar(f"loss/{name}", loss, step)
-        for name, measure in line.measures.items():
-            self._board.add_scalar(f"measure/{name}", measure, step)
-        self._board.add_scalar("learning_rate", line.learning_rate, step)
-        self._board.add_scalar("gradient_norm", line.gradient_norm, step)
-        for name, speed in line.speeds().items():
-            if isinstance(speed, float):
-                self._board.add_scalar(f"speed/{name}", speed, step)
+        numbers = {f"loss/{name}": loss for name, loss in line.losses.items()}
+        numbers |= {f"measure/{name}": measure for name, measure in line.measures.items()}
+        numbers |= {"learning_rate": line.learning_rate, "gradient_norm": line.gradient_norm}
+        numbers |= {f"speed/{name}": speed for name, speed in line.speeds().items() if isinstance(speed, float)}
+        self._show(numbers, step=step)
         text = "  ".join(f"{name} {loss:.3f}" for name, loss in line.losses.items())
         self._bar.update(self._task, completed=step, text=f"{text}  {_told(line)}")
 
@@ -91,8 +104,7 @@ class Report:
         if not self._speaks:
             return
         self._write({"step": step, "validation": dict(scores)})
-        for name, score in scores.items():
-            self._board.add_scalar(f"validation/{name}", score, step)
+        self._show({f"validation/{name}": score for name, score in scores.items()}, step=step)
         self._console.print(f"step {step}  " + "  ".join(f"{name} {score:.3f}" for name, score in scores.items()))
 
     def end(self, *, stopped: bool) -> None:
@@ -106,6 +118,10 @@ class Report:
                 self._console.print(f"  {count} x {reason}", markup=False)
         if stopped:
             self._console.print(f"stopped and saved; go on with --resume --out {self._folder}", markup=False)
+
+    def _show(self, numbers: Mapping[str, float], *, step: int) -> None:
+        for tracker in self._trackers:
+            tracker.log(numbers, step=step)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         self._lines.write(json.dumps(line) + "\n")
