@@ -27,8 +27,8 @@ def padded(encoder: Slap, clips: list[torch.Tensor]) -> torch.Tensor:
     rows = torch.nn.utils.rnn.pad_sequence(items, batch_first=True)
     turns = torch.nn.utils.rnn.pad_sequence(list(angles.split(spectrogram.lengths)), batch_first=True)
     num_items, longest, _ = rows.shape
-    real = torch.arange(longest)[None, :] < torch.tensor(spectrogram.lengths)[:, None]
-    index = torch.arange(longest)
+    index = torch.arange(longest, device=rows.device)
+    real = index[None, :] < torch.tensor(spectrogram.lengths, device=rows.device)[:, None]
     for block in encoder.transformer.blocks:
         normed, attention = block.attention_norm(rows), block.attention
         query, key, value = (
@@ -42,7 +42,7 @@ def padded(encoder: Slap, clips: list[torch.Tensor]) -> torch.Tensor:
         if block.window is not None:
             seen = seen & ((index[:, None] - index[None, :]).abs() <= block.window)
         # A padded query that sees nothing would be NaN; it sees itself.
-        seen = seen | torch.eye(longest, dtype=torch.bool)
+        seen = seen | torch.eye(longest, dtype=torch.bool, device=rows.device)
         attended = F.scaled_dot_product_attention(
             *(part.transpose(1, 2) for part in (query, key, value)), attn_mask=seen
         )
