@@ -12,6 +12,30 @@ from lapis import recipe as recipes
 NAMES = recipes.names()
 # What makes each recipe small enough to try here.
 SMALL = {
+    "glap": (
+        "model.audio.width=24",
+        "model.audio.depth=1",
+        "model.audio.heads=2",
+        "model.audio.hidden=24",
+        "budget.clips=6",
+        "training.steps=2",
+        "checks=[]",
+        "threads=1",
+    ),
+    "lapis": (
+        "model.audio.width=24",
+        "model.audio.depth=3",
+        "model.audio.heads=2",
+        "model.audio.hidden=24",
+        "objectives.1.width=16",
+        "objectives.1.depth=1",
+        "objectives.2.width=16",
+        "objectives.2.hidden=16",
+        "budget.clips=6",
+        "training.steps=2",
+        "checks=[]",
+        "threads=1",
+    ),
     "m2d_clap": (
         "model.audio.width=24",
         "model.audio.depth=1",
