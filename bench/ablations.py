@@ -127,7 +127,9 @@ FAMILIES = tuple(dict.fromkeys(variant.family for variant in VARIANTS))
 
 def take(recipe: Recipe, *, folder: Path, quick: bool) -> dict[str, float]:
     """Train and measure one run, or read what was measured of it before."""
-    measured = folder / "measured.json"
+    measured, before = folder / "measured.json", folder / "recipe.json"
+    if before.is_file() and before.read_text(encoding="utf-8") != recipes.dumps(recipe):
+        raise ValueError(f"{folder} holds a run of another recipe: move it away, or choose another --runs")
     if not saved.is_saved(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with (
@@ -205,7 +207,7 @@ def main() -> None:
         for variant in VARIANTS
         if variant.family in options.families
     ]
-    found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
     with ProcessPoolExecutor(
         options.workers, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
     ) as pool:
@@ -217,7 +219,7 @@ def main() -> None:
             running[job] = variant, seed
         for done, job in enumerate(as_completed(running), start=1):
             variant, seed = running[job]
-            found.setdefault((variant.family, variant.name), []).append(job.result())
+            found.setdefault((variant.family, variant.name), {})[seed] = job.result()
             print(f"{done} of {len(jobs)}: {variant.family}, {variant.name}, seed {seed}", file=sys.stderr, flush=True)
     tables = [table(family, found) for family in options.families]
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -225,7 +227,7 @@ def main() -> None:
         json.dump({"steps": options.steps, "tables": tables}, file, indent=2)
 
 
-def table(family: str, found: Mapping[tuple[str, str], Sequence[Mapping[str, float]]]) -> dict[str, object]:
+def table(family: str, found: Mapping[tuple[str, str], Mapping[int, Mapping[str, float]]]) -> dict[str, object]:
     """Print mean and standard deviation over seeds, a line a score and a column a variant."""
     variants = [variant.name for variant in VARIANTS if variant.family == family]
     scores = list(found[family, variants[0]][0])
@@ -233,7 +235,7 @@ def table(family: str, found: Mapping[tuple[str, str], Sequence[Mapping[str, flo
     print(f"\n| {family}, {len(found[family, variants[0]])} seeds | {' | '.join(variants)} |")
     print("|---|" + "---|" * len(variants))
     for score in scores:
-        of = {name: [run[score] for run in found[family, name]] for name in variants}
+        of = {name: [run[score] for _, run in sorted(found[family, name].items())] for name in variants}
         rows[score] = of
         cells = [f"{statistics.fmean(values):.1f} ± {_spread(values):.1f}" for values in of.values()]
         print(f"| {score} | {' | '.join(cells)} |")
