@@ -64,7 +64,7 @@ class Mixture:
         kept = []
         for sample in config.build():
             captions = self.config.captions.clean(sample, reject=lambda reason: self.rejected.update([reason]))
-            if captions:
+            if captions or not self.config.captions.needed:
                 kept.append(replace(sample, captions=captions))
             else:
                 self.rejected["sample without a usable caption"] += 1

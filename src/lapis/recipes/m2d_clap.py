@@ -11,6 +11,7 @@ from typing import Literal
 
 from lapis.audio_encoders.m2d import M2d
 from lapis.data.batching import Budget
+from lapis.data.captions import Captions
 from lapis.data.classes import labels_of
 from lapis.data.loader import Reading
 from lapis.data.mixture import Mixture, Part
@@ -145,7 +146,10 @@ def _stage_1_1(released: bool) -> Recipe:
             ),
         ),
         weights={"classify": 1.0},
-        data=Mixture.Config(parts=(Part(Tars("audioset/train-*.tar"), balanced_draws=200_000),)),
+        # Labels are what is learned: clips need no caption, and AudioSet's own tables have none.
+        data=Mixture.Config(
+            parts=(Part(Tars("audioset/train-*.tar"), balanced_draws=200_000),), captions=Captions(needed=False)
+        ),
         checks=(Check("AudioSet val", Tars("audioset/val-*.tar"), Classification(CLASS_FILE)),),
         budget=Budget(clips=64, seconds=64 * LONG_SECONDS, clip_seconds=LONG_SECONDS),
         optimizer=Lars(momentum=0.9, weight_decay=0.0),
