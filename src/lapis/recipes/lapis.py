@@ -153,7 +153,7 @@ def _small(recipe: Recipe, *, form: Form) -> Recipe:
             replace(caption, width=size.decoder, depth=2, heads=4, hidden=2 * size.decoder, max_tokens=64),
         ),
         data=replace(recipe.data, parts=_parts(form)),
-        checks=tuple(Check(domain, _source(form, "val", domain), _protocol(form, domain)) for domain in DOMAINS),
+        checks=tuple(_check(form, domain) for domain in DOMAINS),
         budget=Budget(clips=SMALL_CLIPS, seconds=size.seconds, clip_seconds=size.clip_seconds),
         # No worker: two cores have no room for one beside the training itself, and every clip is decoded only once.
         reading=Reading(workers=0, keep_bytes=2 << 30),
@@ -178,8 +178,11 @@ def _source(form: Form, split: Literal["train", "val"], domain: Domain) -> Sourc
     return Pocket(split, domain) if form == "pocket" else Tars(f"pool/*-{split}-*.tar", domain=domain)
 
 
-def _protocol(form: Form, domain: Domain) -> Retrieval:
-    """Sounds by their class; speech by its words, which in the pool stand among the captions."""
+def _check(form: Form, domain: Domain) -> Check:
+    """Sounds by their class, speech by the words spoken, which in the pool stand among the captions."""
+    source = _source(form, "val", domain)
     if domain != "speech":
-        return Retrieval("label")
-    return Retrieval("transcript" if form == "pocket" else "caption")
+        return Check(domain, source, Retrieval("label"))
+    if form == "pool":
+        source = Spoken(source, languages=(), others=True, transcribed=True)
+    return Check(domain, source, Retrieval("transcript"))
