@@ -133,8 +133,20 @@ def test_evaluation_prints_chance_beside_every_figure_and_writes_everything(mode
     assert answer.returncode == 0, answer.stderr
     assert "pocket-speech-retrieval-1" in answer.stdout and "chance" in answer.stdout
     written = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    result = written["results"]["pocket-music-zeroshot-jpn_Jpan-1"]
-    assert result["prompts"]["piano"] == ["ピアノ"] and sum(map(sum, result["confusion"])) == result["num_clips"]
+    result = written["benchmarks"]["pocket-music-zeroshot-jpn_Jpan-1"]
+    confusion = result["details"]["confusion"]
+    assert result["prompts"]["piano"] == ["ピアノ"] and sum(map(sum, confusion)) == result["num_clips"]
+    assert "prompts: " in answer.stdout and "piano: ピアノ" in answer.stdout and "95 % interval" in answer.stdout
+    assert result["languages_in_training"] == "given" and "never given" not in answer.stdout
+    again = _lapis("evaluate", model, "--only", "pocket-music-retrieval-1", COLUMNS="120")
+    assert again.returncode == 0 and "pocket-speech" not in again.stdout, again.stderr
+
+
+def test_benchmarks_are_listed():
+    listed = _lapis("evaluate", "--list", "--suite", "papers").stdout.split()
+    assert "audiocaps-retrieval-1" in listed and sum(name.startswith("mswc-kws-") for name in listed) == 50
+    answer = _lapis("evaluate", "x", "--suite", "pockets")
+    assert answer.returncode == 2 and "no suite 'pockets', did you mean 'pocket'?" in answer.stderr
 
 
 def test_recipes_are_listed_and_printed():

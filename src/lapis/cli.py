@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from lapis import __version__
+from lapis import __version__, cli_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lapis.captioner import Described
     from lapis.doctor import Finding
+    from lapis.evaluation.suite import SuiteResults
     from lapis.search.bulk import EmbedReport
     from lapis.search.index import Hit, IndexReport
 
@@ -28,6 +29,8 @@ app = App(
     version=__version__,
     help_flags=["--help", "-h"],
 )
+app.command(cli_report.report)
+app.command(cli_report.compare)
 
 
 @app.command
@@ -96,38 +99,128 @@ def train(
 
 
 @app.command
-def evaluate(model: str, /, *, suite: str = "pocket", out: Path | None = None, device: str = "") -> None:
-    """Measure a model on a suite of benchmarks, chance beside every figure.
+def evaluate(
+    model: str = "",
+    /,
+    *,
+    suite: str = "pocket",
+    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
+    out: Path | None = None,
+    cache: bool = True,
+    list: Annotated[bool, Parameter(negative=())] = False,
+    device: str = "",
+) -> None:
+    """Measure a model on a suite of benchmarks, chance beside every figure, protocols and prompts below them.
 
     Parameters
     ----------
     model
-        Folder of a trained model.
+        A folder, a file of official weights, or a name of either, as `lapis.load` takes it.
     suite
-        Which benchmarks.
+        Which benchmarks: pocket, pocket-linear, pool or papers.
+    only
+        Some benchmarks of the suite, by name.
     out
-        JSON file for the whole results: protocols, prompts, confusions.
+        JSON file for the whole results: figures, protocols, prompts, single clips.
+    cache
+        Keep embeddings for the next run, and use those of earlier ones.
+    list
+        Show the benchmarks of the suite and stop.
     device
         cpu or cuda; the GPU where there is one unless told.
     """
     from rich.console import Console
+
+    from lapis.evaluation.cache import EmbeddingCache
+    from lapis.evaluation.results_file import write
+    from lapis.evaluation.suite import SUITES, run_suite
+    from lapis.files import cache_folder
+    from lapis.hub import find, load
+    from lapis.values import nearest
+
+    if suite not in SUITES:
+        raise ValueError(f"no suite {suite!r}{nearest(suite, tuple(SUITES))}; the suites are {', '.join(SUITES)}")
+    if list:
+        sys.stdout.write("".join(f"{benchmark.name}\n" for benchmark in SUITES[suite]))
+        return
+    if not model:
+        raise ValueError("expected a model: a folder, a file of official weights, or a name")
+    path = find(model).path
+    embedder = load(path, device=_device(device))
+    console = Console(stderr=True)
+    results = run_suite(
+        embedder,
+        suite=suite,
+        progress=console.print if console.is_terminal else None,
+        cache=EmbeddingCache(cache_folder("embeddings") if cache else None),
+        trained=_languages_given(path),
+        only=only,
+    )
+    _print_results(results, title=f"{model} on {suite}")
+    if out:
+        write(results.to_run(model=model, device=_device(device)), out)
+
+
+def _languages_given(path: Path) -> "frozenset[str] | None":
+    """Of the texts that the run in a folder was trained on, and the runs it went on from; None where not known."""
+    from lapis import recipe as recipes
+    from lapis.evaluation.given import languages_given
+
+    told = path / "recipe.json"
+    if not told.is_file():
+        return None
+    try:
+        recipe = recipes.loads(told.read_text(encoding="utf-8"))
+        before = getattr(recipe.after, "folder", None)
+        earlier = frozenset() if recipe.after is None else _languages_given(Path(before)) if before else None
+        found = languages_given(recipe.data)
+    except (ValueError, OSError) as error:
+        warnings.warn(f"which languages the model was trained on is not known: {error}", stacklevel=2)
+        return None
+    return None if earlier is None else found | earlier
+
+
+def _print_results(results: "SuiteResults", *, title: str) -> None:
+    from rich.console import Console
     from rich.table import Table
 
-    from lapis.evaluation.suite import run_suite, table
-    from lapis.files import atomic_write
-    from lapis.hub import load
+    from lapis.evaluation.prompts import shown
+    from lapis.evaluation.suite import table
 
-    embedder = load(model, device=_device(device))
-    console = Console(stderr=True)
-    results = run_suite(embedder, suite=suite, progress=console.print if console.is_terminal else None)
-    shown = Table("benchmark", "metric", "measured", "chance", title=f"{model} on {suite}")
-    for row in table(results):
-        shown.add_row(*row.values())
-    Console().print(shown)
-    if out:
-        whole = {"model": embedder.identity, "results": {name: result.to_dict() for name, result in results.items()}}
-        with atomic_write(out, binary=False) as file:
-            json.dump(whole, file, indent=2, ensure_ascii=False)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a file has no width of its own
+    rows = table(results)
+    never = [row for row in rows if row["languages"] == "never given"]
+    for heading, part in (
+        (title, [row for row in rows if row not in never]),
+        (f"{title}: languages never given to training", never),
+    ):
+        if part:
+            drawn = Table(title=heading)
+            for column in ("benchmark", "metric", "measured", "95 % interval", "chance"):
+                drawn.add_column(column, overflow="fold")
+            before = ""
+            for row in part:
+                drawn.add_row(
+                    "" if row["benchmark"] == before else row["benchmark"],
+                    *(row[column] for column in ("metric", "measured", "interval", "chance")),
+                )
+                before = row["benchmark"]
+            console.print(drawn)
+    if results.trained is None:
+        print("Which languages training was given is not known.")
+    for name, result in results.items():
+        print(f"{name}: {result.protocol}")
+        asked = getattr(result, "prompts", None) or {}
+        by_language = asked if all(hasattr(of, "items") for of in asked.values()) else {"": asked}
+        for language, prompts in by_language.items():
+            if prompts:
+                print(f"  prompts{f' in {language}' if language else ''}: {shown(prompts)}")
+        if name in results.incomplete:
+            print(f"  incomplete: {results.incomplete[name]}")
+    for name, reason in results.absent.items():
+        print(f"not measured: {name}: {reason}")
 
 
 @app.command

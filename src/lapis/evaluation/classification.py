@@ -3,17 +3,21 @@ over classes of the average precision.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32, Float64
 
 from lapis.data.classes import Kind, class_names, class_targets
 from lapis.data.sample import Sample
+from lapis.evaluation.bootstrap import interval, mean_of
 from lapis.evaluation.embeddings import AudioEmbeddings, as_embeddings
 from lapis.evaluation.features import Features
+from lapis.evaluation.figure import Figure
 from lapis.evaluation.metrics import average_precisions, chance_average_precision
+from lapis.evaluation.ranking import ranking_scores
 from lapis.model import Embedder
 from lapis.values import check_choice
 
@@ -31,10 +35,38 @@ class ClassificationResult:
     num_classes: int
     protocol: str
     unreadable: tuple[str, ...] = ()
+    answers: Float[np.ndarray, "clips classes"] | None = field(default=None, compare=False, repr=False)
+    targets: Float32[np.ndarray, "clips classes"] | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def items(self) -> dict[str, Float64[np.ndarray, "_clips"]]:
+        """1 where a clip was recognised; none where a clip may have several classes."""
+        if self.metric != METRIC["single-label"] or self.answers is None or self.targets is None:
+            return {}
+        return {self.metric: recognised(self.answers, targets=self.targets).astype(np.float64)}
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """With 95 % intervals over clips."""
+        if self.answers is None or self.targets is None:
+            return {self.metric: Figure(self.score, self.chance)}
+        if correct := self.items:
+            of = correct[self.metric]
+            return {self.metric: Figure(self.score, self.chance, interval(mean_of(of), clusters=np.arange(len(of))))}
+        return dict(ranking_scores(self.answers, relevant=self.targets > 0).figures)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, ready for JSON."""
-        return asdict(self)
+        return {
+            "metric": self.metric,
+            "score": self.score,
+            "chance": self.chance,
+            "num_clips": self.num_clips,
+            "num_classes": self.num_classes,
+            "protocol": self.protocol,
+            "unreadable": list(self.unreadable),
+            "figures": {name: asdict(figure) for name, figure in self.figures.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -73,6 +105,8 @@ class Classification:
             num_classes=len(names),
             protocol=f"{self.metric} of the tower's own head on {len(targets)} clips; {RULES[self.kind]}{lost}.",
             unreadable=tuple(str(failure) for failure in embeddings.failures),
+            answers=embeddings.vectors,
+            targets=targets,
         )
 
 
@@ -95,10 +129,17 @@ def score(
         raise ValueError("an answer is not a finite number")
     relevant = targets > 0
     if kind == "single-label":
-        wrong = np.where(relevant, -np.inf, answers).max(axis=1)
-        return float((answers[relevant] > wrong).mean())
+        return float(recognised(answers, targets=targets).mean())
     present = relevant.any(axis=0)
     return float(average_precisions(answers.T[present], relevant=relevant.T[present], depth=len(answers)).mean())
+
+
+def recognised(
+    answers: Float[np.ndarray, "clips classes"], *, targets: Float32[np.ndarray, "clips classes"]
+) -> Bool[np.ndarray, "clips"]:
+    """Whether the answer for a clip's one class is higher than all others."""
+    relevant = targets > 0
+    return answers[relevant] > np.where(relevant, -np.inf, answers).max(axis=1)
 
 
 def chance(targets: Float32[np.ndarray, "clips classes"], *, kind: Kind) -> float:

@@ -5,14 +5,19 @@ collapsed model, which gives every pair one score, never looks good.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
+from lapis.evaluation.bootstrap import interval, mean_of, median_of
+from lapis.evaluation.figure import Figure
 from lapis.shapes import Vectors
 
 SIMILARITY_DECIMALS = 6
+_ENTRIES_AT_ONCE = 8_000_000
 
 
 def cosine_similarity(queries: Vectors, *, candidates: Vectors) -> Float64[np.ndarray, "queries candidates"]:
@@ -53,11 +58,34 @@ def average_precisions(
         ValueError: a similarity is NaN, or a query has no relevant candidate.
     """
     _check(similarity, relevant)
-    # The last key is the first to sort by; False before True puts the irrelevant first among equals.
-    order = np.lexsort((relevant, -similarity), axis=1)[:, :depth]
-    hits = np.take_along_axis(relevant, order, axis=1)
-    precisions = hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)
-    return (precisions * hits).sum(axis=1) / np.minimum(depth, relevant.sum(axis=1))
+    at_once = max(1, _ENTRIES_AT_ONCE // similarity.shape[1])
+    parts = []
+    for begin in range(0, len(similarity), at_once):
+        part, true = similarity[begin : begin + at_once], relevant[begin : begin + at_once]
+        # The last key is the first to sort by; False before True puts the irrelevant first among equals.
+        order = np.lexsort((true, -part), axis=1)[:, :depth]
+        hits = np.take_along_axis(true, order, axis=1)
+        precisions = hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)
+        parts.append((precisions * hits).sum(axis=1) / np.minimum(depth, true.sum(axis=1)))
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def areas_under_curve(
+    similarity: Float[np.ndarray, "queries candidates"], *, relevant: Bool[np.ndarray, "queries candidates"]
+) -> Float64[np.ndarray, "queries"]:
+    """How often a relevant candidate of a query stands before an irrelevant one; a tie is not before.
+
+    Raises:
+        ValueError: a similarity is NaN, or a query has no relevant candidate, or no other one.
+    """
+    _check(similarity, relevant)
+    if (alone := relevant.all(axis=1)).any():
+        raise ValueError(f"query {int(np.argmax(alone))} has relevant candidates only, so it has no curve")
+    areas = []
+    for row, true in zip(similarity, relevant):
+        below = np.searchsorted(np.sort(row[~true]), row[true], side="left")
+        areas.append(below.sum() / (true.sum() * (~true).sum()))
+    return np.array(areas)
 
 
 def chance_recall(num_relevant: Int[np.ndarray, "queries"], *, num_candidates: int, depth: int) -> float:
@@ -79,6 +107,11 @@ def chance_average_precision(num_relevant: Int[np.ndarray, "queries"], *, num_ca
     return float((expected / np.minimum(depth, num_relevant)).mean())
 
 
+def chance_best_rank(num_relevant: Int[np.ndarray, "queries"], *, num_candidates: int) -> float:
+    """The expected mean rank of the best relevant candidate in a random order."""
+    return float(((num_candidates + 1) / (num_relevant + 1)).mean())
+
+
 @dataclass(frozen=True)
 class RetrievalScores:
     """One direction of retrieval. Shares in [0, 1]; `chance_*` are the exact expectations under a random order."""
@@ -94,6 +127,39 @@ class RetrievalScores:
     chance_recall_at_5: float
     chance_recall_at_10: float
     chance_mean_average_precision_at_10: float
+    mean_rank: float
+    chance_mean_rank: float
+    ranks: Int[np.ndarray, "queries"] = field(compare=False, repr=False)
+    precisions: Float64[np.ndarray, "queries"] = field(compare=False, repr=False)
+    """At 10."""
+    clusters: Int[np.ndarray, "queries"] = field(compare=False, repr=False)
+    """The clip or label that a query belongs to; those of one are drawn together for the intervals."""
+
+    @cached_property
+    def items(self) -> dict[str, Float64[np.ndarray, "queries"]]:
+        """What each query gives to a figure that is their mean."""
+        recall = {f"R@{depth}": (self.ranks <= depth).astype(np.float64) for depth in (1, 5, 10)}
+        return recall | {"mAP@10": self.precisions, "mean rank": self.ranks.astype(np.float64)}
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """By metric, with 95 % intervals over queries."""
+        within = {name: interval(mean_of(of), clusters=self.clusters) for name, of in self.items.items()}
+        median = interval(median_of(self.ranks), clusters=self.clusters)
+        return {
+            "R@1": Figure(self.recall_at_1, self.chance_recall_at_1, within["R@1"]),
+            "R@5": Figure(self.recall_at_5, self.chance_recall_at_5, within["R@5"]),
+            "R@10": Figure(self.recall_at_10, self.chance_recall_at_10, within["R@10"]),
+            "mAP@10": Figure(
+                self.mean_average_precision_at_10, self.chance_mean_average_precision_at_10, within["mAP@10"]
+            ),
+            "median rank": Figure(self.median_rank, None, median, unit="rank"),
+            "mean rank": Figure(self.mean_rank, self.chance_mean_rank, within["mean rank"], unit="rank"),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as plain values, without those of single queries."""
+        return {of.name: getattr(self, of.name) for of in fields(self) if of.compare}
 
 
 def retrieval_scores(
@@ -101,10 +167,12 @@ def retrieval_scores(
     *,
     relevant: Bool[np.ndarray, "queries candidates"],
     query_names: Sequence[str] | None = None,
+    clusters: Int[np.ndarray, "queries"] | None = None,
 ) -> RetrievalScores:
     """Score one direction of retrieval; a query may have several relevant candidates.
 
-    Recall at k is the share of queries with a relevant candidate among the first k. `query_names` are for messages.
+    Recall at k is the share of queries with a relevant candidate among the first k. `query_names` are for messages,
+    `clusters` for intervals: what a query belongs to, where not to itself alone.
 
     Raises:
         ValueError: there is no query, a similarity is NaN, or a query has no relevant candidate.
@@ -114,13 +182,14 @@ def retrieval_scores(
     _check(similarity, relevant, query_names)
     best = ranks(similarity, relevant=relevant)
     num_relevant, num_candidates = relevant.sum(axis=1), similarity.shape[1]
+    precisions = average_precisions(similarity, relevant=relevant, depth=10)
     recall = {depth: float((best <= depth).mean()) for depth in (1, 5, 10)}
     chance = {depth: chance_recall(num_relevant, num_candidates=num_candidates, depth=depth) for depth in (1, 5, 10)}
     return RetrievalScores(
         recall_at_1=recall[1],
         recall_at_5=recall[5],
         recall_at_10=recall[10],
-        mean_average_precision_at_10=float(average_precisions(similarity, relevant=relevant, depth=10).mean()),
+        mean_average_precision_at_10=float(precisions.mean()),
         median_rank=float(np.median(best)),
         num_queries=similarity.shape[0],
         num_candidates=num_candidates,
@@ -130,6 +199,11 @@ def retrieval_scores(
         chance_mean_average_precision_at_10=chance_average_precision(
             num_relevant, num_candidates=num_candidates, depth=10
         ),
+        mean_rank=float(best.mean()),
+        chance_mean_rank=chance_best_rank(num_relevant, num_candidates=num_candidates),
+        ranks=best,
+        precisions=precisions,
+        clusters=np.arange(len(best)) if clusters is None else clusters,
     )
 
 

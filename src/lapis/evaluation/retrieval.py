@@ -4,15 +4,17 @@ The protocol is a frozen value and the result says in one sentence what was meas
 only when their sentences agree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64, Int
 
 from lapis.data.sample import Sample
 from lapis.evaluation.embeddings import AudioEmbeddings, as_embeddings, embed_texts
+from lapis.evaluation.figure import Figure
 from lapis.evaluation.metrics import RetrievalScores, cosine_similarity, retrieval_scores
 from lapis.model import Embedder
 
@@ -36,9 +38,42 @@ class RetrievalResult:
     protocol: str
     unreadable: tuple[str, ...] = ()
 
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """By metric and direction."""
+        return self._by_direction(lambda scores: scores.figures)
+
+    @cached_property
+    def items(self) -> dict[str, Float64[np.ndarray, "_queries"]]:
+        """Of each query."""
+        return self._by_direction(lambda scores: scores.items)
+
+    @property
+    def groups(self) -> dict[str, Int[np.ndarray, "_queries"]]:
+        """The clip or the label that a query belongs to."""
+        return {name: self._by_name(name).clusters for name in self.items}
+
+    def _by_name(self, name: str) -> RetrievalScores:
+        return self.text_to_audio if name.endswith("text to audio") else self.audio_to_text
+
+    def _by_direction(self, of: Callable[[RetrievalScores], Mapping[str, Any]]) -> dict[str, Any]:
+        directions = {"text to audio": self.text_to_audio, "audio to text": self.audio_to_text}
+        return {
+            f"{metric} {direction}": value
+            for direction, scores in directions.items()
+            for metric, value in of(scores).items()
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """The same as plain dictionaries, ready for JSON."""
-        return asdict(self)
+        return {
+            "text_to_audio": self.text_to_audio.to_dict(),
+            "audio_to_text": self.audio_to_text.to_dict(),
+            "captions_per_clip": asdict(self.captions_per_clip),
+            "protocol": self.protocol,
+            "unreadable": list(self.unreadable),
+            "figures": {name: asdict(figure) for name, figure in self.figures.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -47,6 +82,8 @@ class _Texts:
 
     texts: tuple[str, ...]
     relevant: Bool[np.ndarray, "texts clips"]
+    owners: Int[np.ndarray, "texts"]
+    """The first clip of the label, or the first clip that has the text."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +123,9 @@ class Retrieval:
         similarity = cosine_similarity(embed_texts(embedder, texts=texts.texts), candidates=embeddings.vectors)
         counts = texts.relevant.sum(axis=0)
         return RetrievalResult(
-            text_to_audio=retrieval_scores(similarity, relevant=texts.relevant, query_names=texts.texts),
+            text_to_audio=retrieval_scores(
+                similarity, relevant=texts.relevant, query_names=texts.texts, clusters=texts.owners
+            ),
             audio_to_text=retrieval_scores(
                 similarity.T, relevant=texts.relevant.T, query_names=[sample.key for sample in embeddings.samples]
             ),
@@ -100,7 +139,7 @@ class Retrieval:
         clips = np.arange(len(samples))
         if self.relevance == "clip":
             owner = np.repeat(clips, [len(texts) for texts in texts_of_clip])
-            return _Texts(tuple(text for texts in texts_of_clip for text in texts), owner[:, None] == clips)
+            return _Texts(tuple(text for texts in texts_of_clip for text in texts), owner[:, None] == clips, owner)
         if self.relevance == "label":
             texts_of_label: dict[str, set[str]] = {}
             for sample, texts in zip(samples, texts_of_clip):
@@ -113,7 +152,8 @@ class Retrieval:
         relevant = np.zeros((len(distinct), len(samples)), dtype=bool)
         for clip, texts in enumerate(relevant_to_clip):
             relevant[[row_of[text] for text in texts], clip] = True
-        return _Texts(distinct, relevant)
+        # The relevant clips of a label's texts are the same ones, so their first names the label.
+        return _Texts(distinct, relevant, relevant.argmax(axis=1))
 
     def _written(self, sample: Sample) -> tuple[str, ...]:
         """The texts the protocol asks of a clip, empty ones among them."""

@@ -1,0 +1,120 @@
+"""Embeddings that are kept: each clip is embedded once for all benchmarks, and not again in the next run.
+
+What a vector is kept under is the listener's identity (its weights) and the digest of the clip's bytes. Names play no
+part, so a corpus that is moved or filed otherwise is known again. A vector that is not finite is refused, not kept.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from lapis import __version__, weights
+from lapis.data.sample import Sample
+from lapis.evaluation.embeddings import AudioEmbeddings, Failure, Listener, embed_samples
+from lapis.files import sha256_of
+
+Row = Float32[np.ndarray, "_width"]
+
+CLIPS_A_PART = 1000
+"""Written together: what an interrupted run may lose."""
+
+
+class EmbeddingCache:
+    """Vectors by listener and clip, in memory and, where there is a folder, on disk."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self.embedded = 0
+        """Clips that a model was asked for."""
+        self._digests: dict[str, bytes] = {}
+        self._identities: dict[int, tuple[Listener, str]] = {}
+        self._tables: dict[str, dict[bytes, Row]] = {}
+
+    def __call__(self, listener: Listener, samples: Sequence[Sample]) -> AudioEmbeddings:
+        """The vectors of clips, of which only those are embedded that are not known yet.
+
+        Raises:
+            ValueError: no clip can be read; a vector is not finite; or a kept file is damaged.
+        """
+        table, place = self._table(listener)
+        failures: list[Failure] = []
+        digests: list[tuple[Sample, bytes]] = []
+        for sample in samples:
+            try:
+                digests.append((sample, self._digest(sample)))
+            except (OSError, ValueError) as error:
+                failures.append(Failure(sample, str(error)))
+        missing = {digest: sample for sample, digest in reversed(digests) if digest not in table}
+        unread = {}
+        wanted = list(reversed(missing.items()))
+        for begin in range(0, len(wanted), CLIPS_A_PART):
+            part = dict(wanted[begin : begin + CLIPS_A_PART])
+            of = {id(sample): digest for digest, sample in part.items()}
+            found = embed_samples(listener, samples=list(part.values()))
+            self.embedded += len(found.samples)
+            _check(found, listener)
+            unread |= {of[id(failure.sample)]: failure.reason for failure in found.failures}
+            fresh = {of[id(sample)]: vector for sample, vector in zip(found.samples, found.vectors)}
+            table.update(fresh)
+            if place is not None and fresh:
+                _write(place, fresh)
+        failures += [Failure(sample, unread[digest]) for sample, digest in digests if digest in unread]
+        read = [(sample, digest) for sample, digest in digests if digest not in unread]
+        if not read:
+            reasons = "; ".join(str(failure) for failure in failures[:3]) or "none was given"
+            raise ValueError(f"no clip to evaluate: {reasons}")
+        vectors = np.stack([table[digest] for _, digest in read])
+        return AudioEmbeddings(vectors, tuple(sample for sample, _ in read), tuple(failures))
+
+    def _table(self, listener: Listener) -> tuple[dict[bytes, Row], Path | None]:
+        # A model's identity is a digest of all its weights: it is asked for once, and the model held on to meanwhile.
+        if id(listener) not in self._identities:
+            told = f"{listener.identity}\0{listener.sample_rate}\0{listener.width}\0{__version__}"
+            self._identities[id(listener)] = (listener, hashlib.sha256(told.encode()).hexdigest())
+        identity = self._identities[id(listener)][1]
+        place = self.folder / identity if self.folder is not None else None
+        if identity not in self._tables:
+            self._tables[identity] = _read(place, width=listener.width) if place is not None else {}
+        return self._tables[identity], place
+
+    def _digest(self, sample: Sample) -> bytes:
+        where = str(sample.audio)
+        if where not in self._digests:
+            content = sample.audio.open()
+            whole = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else sha256_of(content)
+            self._digests[where] = bytes.fromhex(whole)
+        return self._digests[where]
+
+
+def _check(found: AudioEmbeddings, listener: Listener) -> None:
+    for sample, vector in zip(found.samples, found.vectors):
+        if not np.isfinite(vector).all():
+            raise ValueError(f"{listener.identity} gave clip {sample.key} a vector that is not finite")
+
+
+def _write(folder: Path, vectors: dict[bytes, Row]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    digests = b"".join(vectors)
+    tensors = {
+        "digests": torch.from_numpy(np.frombuffer(digests, np.uint8).reshape(-1, 32).copy()),
+        "vectors": torch.from_numpy(np.stack(list(vectors.values()))),
+    }
+    weights.write(folder / f"{hashlib.sha256(digests).hexdigest()}.safetensors", tensors)
+
+
+def _read(folder: Path, *, width: int) -> dict[bytes, Row]:
+    table: dict[bytes, Row] = {}
+    for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        tensors = weights.read(path)
+        digests, vectors = (
+            tensors[name].numpy() if name in tensors else np.zeros((0, 0)) for name in ("digests", "vectors")
+        )
+        whole = digests.shape == (len(vectors), 32) and vectors.shape[1:] == (width,) and len(vectors) > 0
+        if not whole or not np.isfinite(vectors).all():
+            raise ValueError(f"{path} holds no embeddings of width {width}: delete it, and they are made anew")
+        table.update((digest.tobytes(), vector) for digest, vector in zip(digests, vectors))
+    return table

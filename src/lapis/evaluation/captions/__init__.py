@@ -1,0 +1,1 @@
+"""Scores of written captions against references, each of the values that the caption evaluation kit gives."""
