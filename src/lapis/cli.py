@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from lapis import __version__, cli_report
+from lapis import __version__, cli_calibrate, cli_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +31,7 @@ app = App(
 )
 app.command(cli_report.report)
 app.command(cli_report.compare)
+app.command(cli_calibrate.calibrate)
 
 
 @app.command

@@ -54,3 +54,14 @@ def test_what_does_not_fit_is_named(tmp_path):
         Classification(CLASSES[:2]).run(tiny.model(audio=ENCODER), clips=samples)
     with pytest.raises(ValueError, match="features 'logits': this Slap has no head of classes"):
         Classification(CLASSES).run(tiny.model(), clips=samples)
+
+
+def test_figures_and_what_single_clips_give(tmp_path):
+    samples = Tars(str(write_tar(tmp_path / "a.tar", tones(9)))).build()
+    model = tiny.model(audio=ENCODER)
+    single = Classification(CLASSES, "single-label").run(model, clips=samples)
+    assert single.items["accuracy"].mean() == pytest.approx(single.score) == single.figures["accuracy"].value
+    several = [replace(sample, label=f"{sample.label};tone 1") for sample in samples]
+    ranked = Classification(CLASSES).run(model, clips=several)
+    assert ranked.items == {} and ranked.figures["mAP"].value == pytest.approx(ranked.score)
+    assert ranked.figures["mAP"].chance == pytest.approx(ranked.chance) and "AUROC" in ranked.figures

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,8 +79,6 @@ class Tones:
     split: str = "test"
 
     def build(self):
-        from pathlib import Path
-
         samples = []
         for number in range(self.number):
             label = f"class-{number % CLASSES}"
@@ -93,7 +92,7 @@ class Tones:
                     label=label,
                     language="deu_Latn",
                     transcript=label,
-                    captions={"deu_Latn": (f"{500 + number % CLASSES} {label}",)},
+                    captions={"deu_Latn": (f"{number} {label}",)},
                     split=f"fold{number % 3}",
                 )
             )
@@ -111,7 +110,7 @@ def everything(tmp_path, monkeypatch):
         SUITES,
         "small",
         (
-            Benchmark("retrieval-1", test, Retrieval("label")),
+            Benchmark("retrieval-1", test, Retrieval("clip")),
             Benchmark("zeroshot-1", test, ZeroShot(PROMPTS)),
             Benchmark("keywords-1", test, Keywords()),
             Benchmark("neighbours-1", test, Neighbours(train)),
@@ -132,9 +131,11 @@ def test_one_vector_for_everything_scores_nothing(everything):
     for name, result in results.items():
         for metric, figure in result.figures.items():
             if figure.unit == "rank":
-                assert figure.value > figure.chance if figure.chance else figure.value > 4, (name, metric)
+                assert figure.value == 160, (name, metric)
+            elif name == "linear-1":  # what is fitted may answer one class always
+                assert figure.value <= figure.chance
             else:
-                assert figure.value <= 1e-9, (name, metric)
+                assert figure.value == 0, (name, metric)
 
 
 @pytest.mark.parametrize("kind", [RandomEmbedder, PeekingEmbedder])
@@ -144,7 +145,7 @@ def test_a_random_model_and_one_that_reads_names_score_as_chance_does(everything
         for metric, figure in result.figures.items():
             if figure.chance is not None:
                 spread = figure.interval[1] - figure.interval[0]
-                assert abs(figure.value - figure.chance) < max(spread, 0.01), (name, metric, str(figure))
+                assert abs(figure.value - figure.chance) < max(spread, 0.02), (name, metric, str(figure))
 
 
 def test_a_model_that_gives_nan_is_stopped_by_name(everything):

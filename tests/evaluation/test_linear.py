@@ -138,3 +138,24 @@ def test_features_are_what_they_are_called():
         Features(tiny.model(), kind="frames")
     with pytest.raises(ValueError, match="features 'logits': this M2d has no head of classes"):
         Features(tiny.model(audio=replace(encoder, classes=None)), kind="logits")
+
+
+def test_as_released_the_test_clips_decide_and_the_figure_is_too_good():
+    train, test = _shuffled(_planted(300, 1), 5), _shuffled(_planted(60, 2), 6)  # there is nothing to find
+    fitting = replace(FAST, epochs=40, patience=40)
+    honest = probe(train, test=test, fitting=fitting)
+    released = probe(train, test=test, fitting=replace(fitting, as_released=True))
+    assert released.score > honest.score and released.scores == released.validation_scores
+    assert "stopped on the test clips themselves, as the released code does" in released.protocol
+    validation = _planted(40, 3)  # where there are validation clips the released code is honest too
+    both = [
+        probe(train, test=test, validation=validation, fitting=replace(fitting, as_released=of)) for of in (True, False)
+    ]
+    assert both[0] == both[1]
+
+
+def test_figures_are_means_over_clips_and_seeds():
+    result = probe(_planted(200, 1), test=_shuffled(_planted(100, 2), 3), fitting=replace(FAST, epochs=5))
+    assert result.items["accuracy"].mean() == pytest.approx(result.score) == result.figures["accuracy"].value
+    assert result.figures["accuracy"].interval[0] < result.score < result.figures["accuracy"].interval[1]
+    assert result.seeds == (42, 43, 44) and result.to_dict()["figures"]["accuracy"]["chance"] == result.chance

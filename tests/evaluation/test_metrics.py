@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
+from lapis.evaluation import metrics
 from lapis.evaluation.metrics import (
     average_precisions,
     chance_average_precision,
@@ -145,3 +146,64 @@ def test_equal_vectors_tie_exactly(width):
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     similarity = cosine_similarity(np.repeat(vectors[:1], 37, axis=0), candidates=np.repeat(vectors[1:], 203, axis=0))
     assert len(np.unique(similarity)) == 1
+
+
+@given(st.integers(1, 6), st.integers(0, 10**6))
+def test_captions_of_uneven_number_by_a_plain_loop(clips, seed):
+    """As GLAP's evaluation counts: every caption asks for its clip; a clip is answered by any of its captions."""
+    random = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(clips), random.integers(1, 6, clips))
+    similarity = random.random((len(owner), clips))
+    relevant = owner[:, None] == np.arange(clips)
+    to_audio, to_text = (
+        retrieval_scores(similarity, relevant=relevant),
+        retrieval_scores(similarity.T, relevant=relevant.T),
+    )
+    ranks_of_captions = [1 + sorted(-row).index(-row[clip]) for row, clip in zip(similarity, owner)]
+    assert to_audio.recall_at_5 == pytest.approx(np.mean([rank <= 5 for rank in ranks_of_captions]))
+    assert to_audio.mean_average_precision_at_10 == pytest.approx(
+        np.mean([1 / rank if rank <= 10 else 0 for rank in ranks_of_captions])
+    )
+    precisions, firsts = [], []
+    for clip in range(clips):
+        order = np.argsort(-similarity[:, clip])
+        places = [place for place, caption in enumerate(order, start=1) if owner[caption] == clip]
+        precisions.append(sum(hit / place for hit, place in enumerate(places, 1) if place <= 10) / len(places))
+        firsts.append(places[0])
+    assert to_text.mean_average_precision_at_10 == pytest.approx(np.mean(precisions))
+    assert to_text.recall_at_1 == pytest.approx(np.mean([first == 1 for first in firsts]))
+    assert to_text.mean_rank == pytest.approx(np.mean(firsts)) and to_text.median_rank == np.median(firsts)
+
+
+def test_figures_have_intervals_and_items_whose_mean_they_are():
+    random = np.random.default_rng(0)
+    owner = np.repeat(np.arange(40), 5)
+    similarity, relevant = random.random((200, 40)), owner[:, None] == np.arange(40)
+    similarity[relevant] += 0.5
+    scores = retrieval_scores(similarity, relevant=relevant, clusters=owner)
+    assert list(scores.figures) == ["R@1", "R@5", "R@10", "mAP@10", "median rank", "mean rank"]
+    for name, figure in scores.figures.items():
+        assert figure.interval[0] <= figure.value <= figure.interval[1], name
+        assert name == "median rank" or figure.value == pytest.approx(scores.items[name].mean())
+    alone = retrieval_scores(similarity, relevant=relevant)
+    assert alone == scores and alone.figures["R@1"].interval != scores.figures["R@1"].interval
+    assert "ranks" not in scores.to_dict() and scores.to_dict()["mean_rank"] == scores.mean_rank
+
+
+def test_the_expected_rank_of_a_random_order():
+    random = np.random.default_rng(0)
+    relevant = np.zeros((2, 20), dtype=bool)
+    relevant[0, :1] = relevant[1, :6] = True
+    means = [retrieval_scores(random.random((2, 20)), relevant=relevant).mean_rank for _ in range(3000)]
+    assert retrieval_scores(np.zeros((2, 20)), relevant=relevant).chance_mean_rank == pytest.approx(
+        np.mean(means), abs=0.1
+    )
+
+
+def test_large_rankings_are_cut_into_parts(monkeypatch):
+    random = np.random.default_rng(0)
+    similarity, relevant = random.random((30, 12)), random.random((30, 12)) < 0.3
+    relevant[:, 0] = True
+    whole = average_precisions(similarity, relevant=relevant, depth=10)
+    monkeypatch.setattr(metrics, "_ENTRIES_AT_ONCE", 50)
+    np.testing.assert_array_equal(average_precisions(similarity, relevant=relevant, depth=10), whole)

@@ -8,6 +8,7 @@ from pitch import CollapsedEmbedder, PitchEmbedder, pitched
 
 from lapis.data.sample import Location, Sample
 from lapis.evaluation.embeddings import embed_samples
+from lapis.evaluation.figure import Result
 from lapis.evaluation.retrieval import CaptionsPerClip, Retrieval
 
 
@@ -159,3 +160,26 @@ def test_empty_captions_are_left_out_and_counted(tmp_path):
     bare = [*samples, pitched(tmp_path, "z", hertz=700, captions={"eng_Latn": (" ",)})]
     with pytest.raises(ValueError, match="clip z has no caption"):
         Retrieval().run(PitchEmbedder(), clips=bare)
+
+
+def test_figures_and_items_of_both_directions(clips):
+    result = Retrieval(languages=("eng_Latn",)).run(PitchEmbedder(), clips=clips)
+    assert isinstance(result, Result)
+    assert result.figures["R@1 text to audio"].value == result.text_to_audio.recall_at_1
+    assert result.figures["median rank audio to text"].unit == "rank"
+    assert result.groups["R@1 text to audio"].tolist() == [0, 0, 1, 2, 2]  # captions belong to their clips
+    assert result.groups["R@1 audio to text"].tolist() == [0, 1, 2]
+    for name, items in result.items.items():
+        assert items.mean() == pytest.approx(result.figures[name].value)
+    stored = json.loads(json.dumps(result.to_dict()))
+    assert stored["figures"]["R@1 text to audio"]["value"] == result.text_to_audio.recall_at_1
+
+
+def test_texts_of_a_label_belong_together(tmp_path):
+    captions = [("500 hertz",), ("510 hertz", "500 hertz"), ("3000 hertz",)]
+    clips = [
+        pitched(tmp_path, str(number), hertz=500, captions={"eng_Latn": texts}, label=label)
+        for number, (texts, label) in enumerate(zip(captions, "aab"))
+    ]
+    result = Retrieval("label").run(PitchEmbedder(), clips=clips)
+    assert result.groups["R@1 text to audio"].tolist() == [0, 0, 2]

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 from pitch import CollapsedEmbedder, PitchEmbedder, pitched
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, confusion_matrix, roc_auc_score
 
 from lapis.data.sample import Location, Sample
+from lapis.evaluation import zeroshot
+from lapis.evaluation.figure import Result
 from lapis.evaluation.zeroshot import ZeroShot
 
 PROMPTS = {"low": ("500 hertz",), "middle": ("1000 hertz", "1200 hertz"), "high": ("3000 hertz",)}
@@ -77,3 +79,49 @@ def test_results_are_ready_for_json(clips):
     assert stored["prompts"]["middle"] == ["1000 hertz", "1200 hertz"]
     assert "7 clips into 3 classes" in stored["protocol"]
     assert "1 to 2 a class" in stored["protocol"]
+
+
+def test_figures_are_of_the_clips(clips):
+    result = ZeroShot(PROMPTS, languages=("eng_Latn",)).run(PitchEmbedder(), clips=clips)
+    assert isinstance(result, Result) and "its prompts in eng_Latn" in result.protocol
+    assert result.items["accuracy"].tolist() == [1, 1, 1, 1, 1, 0, 1]
+    assert result.figures["accuracy"].value == result.accuracy == pytest.approx(result.items["accuracy"].mean())
+    assert result.figures["balanced accuracy"].value == result.balanced_accuracy
+    low, high = result.figures["accuracy"].interval
+    assert low < 6 / 7 < high
+
+
+def test_many_clips_are_compared_in_parts(clips, monkeypatch):
+    whole = ZeroShot(PROMPTS).run(PitchEmbedder(), clips=clips)
+    monkeypatch.setattr(zeroshot, "CLIPS_AT_ONCE", 2)
+    np.testing.assert_array_equal(ZeroShot(PROMPTS).run(PitchEmbedder(), clips=clips).confusion, whole.confusion)
+
+
+def test_clips_of_several_classes_are_ranked_by_each(tmp_path):
+    pitches = {"low": (480, 900), "low;high": (700, 2500), "high": (2900, 600)}
+    clips = [
+        pitched(tmp_path, f"{label}{hertz}", hertz=hertz, label=label) for label in pitches for hertz in pitches[label]
+    ]
+    prompts = {"low": ("500 hertz",), "high": ("3000 hertz",), "absent": ("1000 hertz",)}
+    result = ZeroShot(prompts, "multi-label").run(PitchEmbedder(), clips=clips)
+    assert isinstance(result, Result) and result.items == {}
+    hertz = np.array([pitch for label in pitches for pitch in pitches[label]])
+    relevant = np.array([["low" in label, "high" in label] for label in pitches for _ in pitches[label]])
+    answers = np.stack([-np.abs(hertz - 500), -np.abs(hertz - 3000)], axis=1)
+    assert result.figures["mAP"].value == pytest.approx(average_precision_score(relevant, answers, average="macro"))
+    assert result.figures["AUROC"].value == pytest.approx(roc_auc_score(relevant, answers, average="macro"))
+    stored = json.loads(json.dumps(result.to_dict()))
+    assert stored["average_precisions"]["absent"] is None and stored["prompts"]["high"] == ["3000 hertz"]
+    assert "Zero-shot tagging of 6 clips with 3 classes" in result.protocol
+    with pytest.raises(ValueError, match="label 'odd', which is none of the 3 classes"):
+        odd = pitched(tmp_path, "odd", hertz=500, label="odd;low")
+        ZeroShot(prompts, "multi-label").run(PitchEmbedder(), clips=[*clips, odd])
+
+
+def test_prompts_that_cancel_each_other_are_refused(clips):
+    class Opposite(PitchEmbedder):
+        def embed_text(self, texts):
+            return np.array([[1, 0], [-1, 0]] * len(texts), np.float32)[: len(texts)]
+
+    with pytest.raises(ValueError, match="the vector of candidate 0 is not finite"):
+        ZeroShot({"low": ("a", "b"), "middle": ("c",), "high": ("d",)}).run(Opposite(), clips=clips)

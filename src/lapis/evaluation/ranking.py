@@ -75,7 +75,7 @@ def ranking_scores(
     Raises:
         ValueError: an answer is NaN, or no clip has any class.
     """
-    present = relevant.any(axis=0)
+    present: np.ndarray = relevant.any(axis=0)
     if not present.any():
         raise ValueError(f"none of {len(relevant)} clips has any of {relevant.shape[1]} classes")
     answers, relevant = answers.T[present], relevant.T[present]

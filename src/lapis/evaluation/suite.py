@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any
 
 from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
@@ -96,6 +96,7 @@ class SuiteResults(Mapping[str, Result]):
             started=self.started,
             seconds=sum(self.seconds.values()),
             surroundings=surroundings(device=device),
+            absent=dict(self.absent),
         )
 
 
@@ -154,8 +155,8 @@ def run_suite(
         results[name] = result
         seconds[name] = time.monotonic() - began
     if not results:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(absent.items())[:3])
-        raise ValueError(f"nothing of the suite {suite} could be measured: {reasons}")
+        reasons = "\n".join(f"{name}: {reason}" for name, reason in absent.items())
+        raise ValueError(f"nothing of the suite {suite} could be measured:\n{reasons}")
     return SuiteResults(
         suite=suite,
         identity=embedder.identity,
@@ -192,7 +193,7 @@ def _hindrance(benchmark: Benchmark, *, embedder: Embedder, sources: dict[str, _
             sources[repr(source)] = _opened(source)
         if problem := sources[repr(source)].problem:
             return f"{problem} {benchmark.obtain}".rstrip()
-    if isinstance(benchmark.protocol, get_args(Probing)):
+    if isinstance(benchmark.protocol, Probing):
         try:
             first_features(embedder, kinds=benchmark.protocol.features)
         except ValueError as error:
@@ -216,7 +217,7 @@ def _opened(source: SourceConfig) -> _Opened:
 def _measured(benchmark: Benchmark, *, embedder: Embedder, samples: Sequence[Sample], cache: EmbeddingCache) -> Result:
     protocol: Any = benchmark.protocol
     try:
-        if isinstance(protocol, get_args(Probing)):
+        if isinstance(benchmark.protocol, Probing):
             return protocol.run(embedder, clips=samples, embed=cache)
         clips = cache(embedder, samples)
         made = protocol if hasattr(protocol, "run") else protocol(clips.samples)

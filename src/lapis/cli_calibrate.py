@@ -1,0 +1,137 @@
+"""`lapis calibrate`: gives a model's scores a meaning, and says how well it holds."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from lapis.calibration import Calibration
+    from lapis.data.sources import SourceConfig
+    from lapis.evaluation.reliability import ReliabilityResult
+
+
+def calibrate(
+    model: str,
+    /,
+    *,
+    clips: str = "",
+    check: str = "",
+    language: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    false_alarms: float | None = None,
+    probability: float | None = None,
+    out: Path | None = None,
+    cache: bool = True,
+    device: str = "",
+) -> None:
+    """Fit what a model's scores mean on clips that it has not learned from, and keep it beside its weights.
+
+    Parameters
+    ----------
+    model
+        A folder, a file of official weights, or a name of either, as `lapis.load` takes it.
+    clips
+        Labelled clips with captions: a table (.csv, .jsonl, .parquet) or a pattern of .tar shards; the val split of the
+        pocket corpus unless told. They should come from elsewhere than those of training, as those will that are asked
+        about later.
+    check
+        Other such clips, on which it is measured; the test split of the pocket corpus where `clips` is not told.
+    language
+        Of the captions, as FLORES-200 codes; all of them unless told.
+    false_alarms
+        The share of unrelated pairs of text and sound that may count as heard; 0.01 unless told.
+    probability
+        From which on a text counts as heard, in place of a share of false alarms.
+    out
+        The folder to write to, where the model is none.
+    cache
+        Keep embeddings for the next run, and use those of earlier ones.
+    device
+        cpu or cuda; the GPU where there is one unless told.
+    """
+    import torch
+
+    from lapis import calibration
+    from lapis.calibration import Decision
+    from lapis.datasets.pocket import Pocket
+    from lapis.evaluation.cache import EmbeddingCache
+    from lapis.evaluation.calibrating import fit
+    from lapis.evaluation.reliability import Reliability, pairs_of
+    from lapis.evaluation.results import data_checksum
+    from lapis.files import cache_folder
+    from lapis.hub import find, load
+
+    if false_alarms is not None and probability is not None:
+        raise ValueError("expected --false-alarms or --probability, one of the two")
+    decision = Decision("false alarms", 0.01 if false_alarms is None else false_alarms)
+    if probability is not None:
+        decision = Decision("probability", probability)
+    path = find(model).path
+    folder = out or path
+    if not folder.is_dir():
+        raise ValueError(f"expected a folder to write the calibration to, and {folder} is not one: add --out")
+    held_out = _source(clips) if clips else Pocket("val")
+    other = _source(check) if check else None if clips else Pocket("test")
+    embedder = load(path, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    keep = EmbeddingCache(cache_folder("embeddings") if cache else None)
+    embeddings = keep(embedder, held_out.build())
+    found = fit(
+        pairs_of(embedder, clips=embeddings, languages=language or None),
+        identity=embedder.identity,
+        data=clips or "the val split of the pocket corpus",
+        decision=decision,
+        checksum=data_checksum(embeddings.samples),
+    )
+    measured = None
+    if other is not None:
+        protocol = Reliability(found, languages=language or None)
+        measured = protocol.run(embedder, clips=keep(embedder, other.build()))
+    written = calibration.write(found, folder)
+    _print(found, unreadable=[str(failure) for failure in embeddings.failures])
+    if measured is not None:
+        _print_measured(measured)
+    print(written)
+
+
+def _source(place: str) -> "SourceConfig":
+    """A table or shards; a path is below the working folder, as everywhere on the command line."""
+    from lapis.data.sources import Table, Tars
+
+    absolute = str(Path(place).absolute())
+    return Table(absolute) if Path(place).suffix in (".csv", ".jsonl", ".parquet") else Tars(absolute)
+
+
+def _print(of: "Calibration", *, unreadable: list[str]) -> None:
+    for reason in unreadable:
+        print(f"unreadable: {reason}")
+    fitted = of.fitted
+    print(
+        f"fitted on {fitted.data}: {fitted.num_texts} captions and {fitted.num_clips} clips, "
+        f"{fitted.num_matches:,} of {fitted.num_pairs:,} pairs match ({of.prior:.2%})"
+    )
+    print("log loss on captions of classes left out of the fit:")
+    for way, loss in sorted(fitted.losses.items(), key=lambda item: item[1]):
+        print(f"  {loss:.5f}  {way}{'  (taken)' if way == fitted.chosen else ''}")
+    rule = {
+        "false alarms": f"at most {of.decision.level:.2%} of unrelated pairs do",
+        "probability": f"its probability is at least {of.decision.level:.0%}",
+    }[of.decision.kind]
+    print(f"a text counts as heard where {rule}; of the fit's matching pairs {fitted.matches_heard:.1%} do")
+
+
+def _print_measured(of: "ReliabilityResult") -> None:
+    print(of.protocol)
+    print("  said    came true   pairs")
+    for point in of.bins:
+        print(f"  {point.probability:7.3%} {point.matching:8.3%} {point.count:9,}")
+    for name, figure in of.figures.items():
+        within = "" if figure.interval is None else f" ({figure.interval[0]:.4f} to {figure.interval[1]:.4f})"
+        others = ", ".join(f"{other} {values[name]:.4f}" for other, values in of.baselines.items())
+        print(f"{name} {figure.value:.4f}{within}; {others}")
+    print(f"ECE of so many pairs where nothing is wrong: {of.error_if_perfect():.4f}")
+    if of.figures["Brier score"].value > of.baselines["share of matches"]["Brier score"]:
+        print(
+            "By the Brier score that is worse than to say the share of matches of every pair: are the clips of the fit "
+            "nearer to those of training than these are?"
+        )
+    print(f"heard: {of.heard_matching:.1%} of the matching pairs, {of.heard_unrelated:.2%} of the others")

@@ -1,0 +1,193 @@
+"""Events with a beginning and an end, from scores of frames, and by how many of them two lists agree.
+
+The definitions are those of sed_eval (Mesaros, Heittola and Virtanen 2016, doi:10.3390/app6060162): event by event
+within a collar, or segment by segment.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that sounds from one instant to another."""
+
+    label: str
+    begin_seconds: float
+    end_seconds: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.begin_seconds < self.end_seconds < math.inf:
+            raise ValueError(f"expected an event to begin at 0 or later and end after that, got {self}")
+
+
+Events = Sequence[Event]
+"""Of one scene."""
+
+
+@dataclass(frozen=True)
+class FrameScores:
+    """What a system says of the frames of a scene, higher where a class is more likely heard.
+
+    Raises:
+        ValueError: a score is NaN, or the frames are not one after another.
+    """
+
+    scores: Float[np.ndarray, "_frames _classes"]
+    seconds: Float[np.ndarray, "_frames 2"]
+    """When each frame begins and ends."""
+
+    def __post_init__(self) -> None:
+        if len(self.scores) != len(self.seconds) or not len(self.scores):
+            raise ValueError(f"expected frames with times, got {len(self.scores)} frames and {len(self.seconds)} times")
+        if np.isnan(self.scores).any():
+            frame, of = np.argwhere(np.isnan(self.scores))[0]
+            raise ValueError(f"the score of class {of} in frame {frame} is NaN")
+        if (np.diff(self.seconds, axis=0) < 0).any() or (self.seconds[:, 0] >= self.seconds[:, 1]).any():
+            raise ValueError("expected frames in the order of time, each ending after it begins")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of each scene and class; a hit is an event or segment that both lists have."""
+
+    hits: Int[np.ndarray, "_scenes _classes"]
+    reference: Int[np.ndarray, "_scenes _classes"]
+    estimated: Int[np.ndarray, "_scenes _classes"]
+
+
+def f1_by_class(
+    hits: Float[np.ndarray, "*shape"] | Int[np.ndarray, "*shape"],
+    *,
+    reference: Float[np.ndarray, "*shape"] | Int[np.ndarray, "*shape"],
+    estimated: Float[np.ndarray, "*shape"] | Int[np.ndarray, "*shape"],
+) -> Float64[np.ndarray, "*shape"]:
+    """The harmonic mean of precision and recall; NaN where there is nothing in either list."""
+    both = np.asarray(reference + estimated, np.float64)
+    return np.divide(2.0 * hits, both, out=np.full(both.shape, np.nan), where=both > 0)
+
+
+def events_of(frames: FrameScores, *, classes: Sequence[str], threshold: float) -> list[Event]:
+    """Runs of frames whose score is at least a threshold, class by class."""
+    found = []
+    for number, label in enumerate(classes):
+        heard = np.concatenate([[False], frames.scores[:, number] >= threshold, [False]])
+        turns = np.flatnonzero(heard[1:] != heard[:-1])
+        for begin, end in turns.reshape(-1, 2):
+            found.append(Event(label, float(frames.seconds[begin, 0]), float(frames.seconds[end - 1, 1])))
+    return found
+
+
+def heard_in_frames(
+    events: Events, *, seconds: Float[np.ndarray, "frames 2"], classes: Sequence[str]
+) -> Bool[np.ndarray, "frames classes"]:
+    """Whether the middle of each frame lies within an event of each class."""
+    middles = seconds.mean(axis=1)
+    heard = np.zeros((len(middles), len(classes)), dtype=bool)
+    for event in events:
+        heard[(middles >= event.begin_seconds) & (middles < event.end_seconds), classes.index(event.label)] = True
+    return heard
+
+
+def count_events(
+    reference: Sequence[Events],
+    *,
+    estimated: Sequence[Events],
+    classes: Sequence[str],
+    collar_seconds: float = 0.2,
+    offset_share: float = 0.2,
+) -> Counts:
+    """Event by event: a hit has the label, begins within the collar and ends within it or a share of the event.
+
+    As many pairs as can be formed are, each event being in one at most.
+
+    Args:
+        reference: what sounds, of each scene.
+        estimated: what a system says, of each scene.
+        classes: their labels.
+        collar_seconds: by which a beginning may differ.
+        offset_share: of the reference's length, by which an end may differ if that is more than the collar.
+
+    Raises:
+        ValueError: there are not as many scenes on both sides, or a label is not among the classes.
+    """
+
+    def hits(true: Events, said: Events) -> int:
+        def agree(first: Event, second: Event) -> bool:
+            length = first.end_seconds - first.begin_seconds
+            return abs(first.begin_seconds - second.begin_seconds) <= collar_seconds and abs(
+                first.end_seconds - second.end_seconds
+            ) <= max(collar_seconds, offset_share * length)
+
+        return _most_pairs([[number for number, other in enumerate(said) if agree(one, other)] for one in true])
+
+    return _counted(reference, estimated, classes, lambda true, said: (hits(true, said), len(true), len(said)))
+
+
+def count_segments(
+    reference: Sequence[Events],
+    *,
+    estimated: Sequence[Events],
+    classes: Sequence[str],
+    segment_seconds: float = 1.0,
+) -> Counts:
+    """Segment by segment: a class sounds in each segment that one of its events touches.
+
+    Raises:
+        ValueError: see `count_events`.
+    """
+
+    def touched(events: Events) -> set[int]:
+        return {
+            segment
+            for event in events
+            for segment in range(
+                math.floor(event.begin_seconds / segment_seconds), math.ceil(event.end_seconds / segment_seconds)
+            )
+        }
+
+    def count(true: Events, said: Events) -> tuple[int, int, int]:
+        one, other = touched(true), touched(said)
+        return len(one & other), len(one), len(other)
+
+    return _counted(reference, estimated, classes, count)
+
+
+def _counted(
+    reference: Sequence[Events],
+    estimated: Sequence[Events],
+    classes: Sequence[str],
+    count: Callable[[Events, Events], tuple[int, int, int]],
+) -> Counts:
+    if len(reference) != len(estimated):
+        raise ValueError(f"expected events of as many scenes, got {len(reference)} and {len(estimated)}")
+    table = np.zeros((3, len(reference), len(classes)), dtype=np.int64)
+    for scene, lists in enumerate(zip(reference, estimated)):
+        for event in (*lists[0], *lists[1]):
+            if event.label not in classes:
+                raise ValueError(f"scene {scene} has an event {event.label!r}, which is not among the classes")
+        for number, label in enumerate(classes):
+            true, said = ([event for event in of if event.label == label] for of in lists)
+            if true or said:
+                table[:, scene, number] = count(true, said)
+    return Counts(*table)
+
+
+def _most_pairs(partners: Sequence[Sequence[int]]) -> int:
+    """How many can have a partner of their own among those they agree with, by augmenting paths."""
+    taken_by: dict[int, int] = {}
+
+    def place(one: int, tried: set[int]) -> bool:
+        for partner in partners[one]:
+            if partner not in tried:
+                tried.add(partner)
+                if partner not in taken_by or place(taken_by[partner], tried):
+                    taken_by[partner] = one
+                    return True
+        return False
+
+    return sum(place(one, set()) for one in range(len(partners)))

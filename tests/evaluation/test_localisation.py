@@ -1,0 +1,250 @@
+import json
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pitch import CollapsedEmbedder, PitchEmbedder, pitched
+from scenes import CLASSES, scenes
+from sklearn.metrics import roc_auc_score
+
+from lapis.evaluation.figure import Result
+from lapis.evaluation.localisation import Localisation, Thresholds, best_thresholds, localised
+from lapis.evaluation.planted import planted_events
+from lapis.evaluation.psds import SCENARIOS, Scenario, area, detections_of, operating_points, psds
+from lapis.evaluation.results import Measured
+from lapis.evaluation.sound_events import (
+    Event,
+    FrameScores,
+    count_events,
+    count_segments,
+    events_of,
+    f1_by_class,
+    heard_in_frames,
+)
+
+GOLDEN = json.loads((Path(__file__).parent / "scenes.json").read_text())["of_seed"]
+SCENARIOS_TRIED = {
+    **SCENARIOS,
+    "x": Scenario(0.5, 0.5, 0.3, 0.5, 0.5, 300.0),
+    "y": Scenario(0.1, 0.1, 0.1, 1.0, 0.0, 50.0),
+}
+
+
+@pytest.mark.parametrize("seed", range(len(GOLDEN)))
+def test_counts_are_those_of_sed_eval(seed):
+    reference, detections, _ = scenes(seed)
+    for name, count in (("event", count_events), ("segment", count_segments)):
+        counts = count(reference, estimated=detections[3], classes=CLASSES)
+        sums = [of.sum(axis=0) for of in (counts.hits, counts.reference, counts.estimated)]
+        assert [of.tolist() for of in sums] == GOLDEN[seed][f"{name}s"]
+        f1 = f1_by_class(sums[0], reference=sums[1], estimated=sums[2])
+        assert f1.mean() == pytest.approx(GOLDEN[seed][f"{name}_f1"], abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(len(GOLDEN)))
+@pytest.mark.parametrize("name", SCENARIOS_TRIED)
+def test_the_detection_score_is_that_of_psds_eval(seed, name):
+    reference, detections, seconds = scenes(seed)
+    ours = psds(reference, detections=detections, seconds=seconds, classes=CLASSES, scenario=SCENARIOS_TRIED[name])
+    assert ours == pytest.approx(GOLDEN[seed]["psds"][name], abs=1e-9)
+
+
+TIMES = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 4)), max_size=5)
+
+
+@given(TIMES, TIMES)
+def test_as_many_pairs_are_formed_as_can_be(true, said):
+    """The collar of three tenths makes several partners possible; brute force tries all ways."""
+    true, said = ([Event("a", b / 5, (b + n) / 5) for b, n in of] for of in (true, said))
+    counts = count_events([true], estimated=[said], classes=["a"], collar_seconds=0.3)
+
+    def agree(one, other):
+        late = max(0.3, 0.2 * (one.end_seconds - one.begin_seconds))
+        return abs(one.begin_seconds - other.begin_seconds) <= 0.3 and abs(one.end_seconds - other.end_seconds) <= late
+
+    few, many, turned = (true, said, False) if len(true) <= len(said) else (said, true, True)
+    most = max(
+        sum(agree(*(pair[::-1] if turned else pair)) for pair in zip(few, chosen))
+        for chosen in permutations(many, len(few))
+    )
+    assert counts.hits.tolist() == [[most]]
+
+
+def test_a_beginning_may_differ_by_the_collar_and_an_end_by_a_share():
+    event = Event("a", 1.0, 3.0)
+
+    def hit(begin, end):
+        return count_events([[event]], estimated=[[Event("a", begin, end)]], classes=["a"]).hits.sum() == 1
+
+    assert hit(1.2, 3.0) and not hit(1.21, 3.0)
+    assert hit(1.0, 3.4) and not hit(1.0, 3.41)
+    assert hit(1.0, 2.6) and not hit(1.0, 2.59)
+
+
+def test_frames_become_events_and_back():
+    seconds = np.stack([np.arange(6) * 0.5, np.arange(6) * 0.5 + 0.5], axis=1)
+    scores = np.array([[0.9, 0.0], [0.1, 0.6], [0.5, 0.6], [0.7, 0.6], [0.0, 0.0], [0.8, 0.0]])
+    frames = FrameScores(scores, seconds)
+    found = events_of(frames, classes=["a", "b"], threshold=0.5)
+    assert found == [Event("a", 0.0, 0.5), Event("a", 1.0, 2.0), Event("a", 2.5, 3.0), Event("b", 0.5, 2.0)]
+    assert (heard_in_frames(found, seconds=seconds, classes=["a", "b"]) == (scores >= 0.5)).all()
+
+
+def perfect(reference, seconds, *, step=0.1):
+    frames = []
+    for events, length in zip(reference, seconds):
+        begins = np.arange(round(length / step)) * step
+        times = np.stack([begins, begins + step], axis=1)
+        frames.append(FrameScores(heard_in_frames(events, seconds=times, classes=CLASSES).astype(float), times))
+    return frames
+
+
+def measured(frames, reference, seconds, thresholds=Thresholds(0.5, 0.5)):
+    return localised(
+        frames, reference=reference, seconds=seconds, classes=CLASSES, thresholds=thresholds, protocol="made up"
+    )
+
+
+def test_a_system_that_knows_everything_has_the_best_of_all_figures():
+    reference, _, seconds = scenes(0)
+    rounded = [
+        [Event(e.label, round(e.begin_seconds, 1), round(e.end_seconds, 1)) for e in scene] for scene in reference
+    ]
+    result = measured(perfect(rounded, seconds), rounded, seconds)
+    assert isinstance(result, Result)
+    for name in ("event F1", "segment F1", "AUROC", "PSDS1", "PSDS2"):
+        assert result.figures[name].value > 0.98, name
+    assert result.figures["AUROC"].value == 1.0
+    json.dumps(result.to_dict())
+    assert Measured.of(result, clips=[]).figures == result.figures
+
+
+def test_a_constant_system_gets_what_it_deserves():
+    reference, _, seconds = scenes(0)
+    frames = [FrameScores(np.zeros_like(of.scores), of.seconds) for of in perfect(reference, seconds)]
+    figures = measured(frames, reference, seconds, Thresholds(0.0, 0.0)).figures
+    assert figures["AUROC"].value == 0.0  # ties count against it
+    assert figures["event F1"].value < 0.05
+    assert figures["PSDS1"].value == 0.0
+
+
+def test_the_area_under_the_curve_of_frames_is_that_of_scikit_learn():
+    reference, _, seconds = scenes(2)
+    random = np.random.default_rng(0)
+    frames = [
+        FrameScores(of.scores + random.normal(size=of.scores.shape), of.seconds) for of in perfect(reference, seconds)
+    ]
+    truth = np.concatenate([of.scores for of in perfect(reference, seconds)])
+    result = measured(frames, reference, seconds)
+    theirs = [roc_auc_score(truth[:, of], np.concatenate([f.scores[:, of] for f in frames])) for of in range(3)]
+    assert list(result.areas.values()) == pytest.approx(theirs)
+    assert result.figures["AUROC"].value == pytest.approx(np.mean(theirs))
+    low, high = result.figures["segment F1"].interval
+    assert low < result.figures["segment F1"].value < high
+
+
+def test_scores_of_any_scale_have_the_same_figures():
+    reference, _, seconds = scenes(1)
+    random = np.random.default_rng(0)
+    frames = [
+        FrameScores(of.scores + random.normal(size=of.scores.shape), of.seconds) for of in perfect(reference, seconds)
+    ]
+    scaled = [FrameScores(of.scores * 100 - 7, of.seconds) for of in frames]
+    first = measured(frames, reference, seconds, Thresholds(1.0, 1.2)).figures
+    assert measured(scaled, reference, seconds, Thresholds(93.0, 113.0)).figures == first
+
+
+def test_operating_points_go_from_one_frame_to_all():
+    reference, _, seconds = scenes(0)
+    random = np.random.default_rng(0)
+    frames = [FrameScores(random.random(of.scores.shape), of.seconds) for of in perfect(reference, seconds)]
+    points = detections_of(frames, classes=CLASSES)
+    loud = [sum(event.label == "a" for scene in point for event in scene) for point in points]
+    assert loud[0] == 1
+    assert loud[-1] == len(frames)  # everything is heard, from beginning to end
+    found = operating_points(
+        reference, detections=points, seconds=seconds, classes=CLASSES, scenario=Scenario(0.0, 0.0)
+    )
+    assert found.found[:, -1].tolist() == [1.0, 1.0, 1.0]
+    assert 0 <= area(found, scenario=Scenario(0.0, 0.0)) <= 1
+
+
+def test_thresholds_come_from_other_scenes():
+    reference, _, seconds = scenes(3)
+    frames = [FrameScores(of.scores * 2 + 5, of.seconds) for of in perfect(reference, seconds)]
+    found = best_thresholds(frames, reference=reference, classes=CLASSES)
+    assert found == Thresholds(7.0, 7.0)
+    with pytest.raises(ValueError, match="validation scenes with events of 3 classes, got none"):
+        best_thresholds(frames, reference=[[] for _ in reference], classes=CLASSES)
+
+
+def test_what_does_not_fit_together_is_refused():
+    reference, _, seconds = scenes(0)
+    frames = perfect(reference, seconds)
+    with pytest.raises(ValueError, match="expected as many scenes, got 11, 12 and 12"):
+        measured(frames[1:], reference, seconds)
+    with pytest.raises(ValueError, match="'d' is among one of the two only"):
+        measured(frames, [[Event("d", 0.0, 1.0)], *reference[1:]], seconds)
+    with pytest.raises(ValueError, match="'c' is among one of the two only"):
+        measured(frames, [[e for e in scene if e.label != "c"] for scene in reference], seconds)
+    with pytest.raises(ValueError, match="class 1 in frame 2 is NaN"):
+        broken = frames[0].scores.copy()
+        broken[2, 1] = np.nan
+        FrameScores(broken, frames[0].seconds)
+    with pytest.raises(ValueError, match="expected an event to begin"):
+        Event("a", 2.0, 1.0)
+    with pytest.raises(ValueError, match="scene 0 has an event 'd', which is not among the classes"):
+        count_events([[Event("d", 0.0, 1.0)]], estimated=[[]], classes=["a"])
+    with pytest.raises(ValueError, match="class 'd' has no event"):
+        psds(reference, detections=[], seconds=seconds, classes=(*CLASSES, "d"), scenario=SCENARIOS["PSDS1"])
+
+
+class BandEmbedder(PitchEmbedder):
+    """Hears in which of 16 bands the strongest frequency lies, and nothing of how far another one is."""
+
+    width = 16
+
+    def embed_audio(self, waveforms):
+        return self._bands([np.abs(np.fft.rfft(of)).argmax() / len(of) * self.sample_rate for of in waveforms])
+
+    def embed_text(self, texts):
+        return self._bands([float(text.split()[0]) for text in texts])
+
+    def _bands(self, hertz):
+        return np.eye(16, dtype=np.float32)[np.minimum(np.array(hertz) // 250, 15).astype(int)]
+
+
+@pytest.fixture
+def tones(tmp_path):
+    return [
+        pitched(tmp_path, f"{hertz}-{number}", hertz=hertz, seconds=1.0, label=f"{hertz}")
+        for hertz in (600, 1600, 3100)
+        for number in range(4)
+    ]
+
+
+def test_an_embedder_that_hears_tones_says_when(tones):
+    test, other = (
+        planted_events(tones, seconds=10.0, longest_seconds=1.0, seed=seed, decibels=(30.0, 40.0)) for seed in (0, 1)
+    )
+    prompts = {f"{hertz}": (f"{hertz} Hz",) for hertz in (600, 1600, 3100)}
+    ask = Localisation(prompts, hearing="windows", window_seconds=0.2, hop_seconds=0.1, smooth_seconds=0.3)
+    figures = ask.run(BandEmbedder(), scenes=test, validation=other).figures
+    assert figures["AUROC"].value > 0.9
+    assert figures["event F1"].value > 0.6
+    assert figures["segment F1"].value > 0.6
+    again = ask.run(BandEmbedder(), scenes=test, validation=other)
+    assert again.figures == figures
+    assert again.prompts == prompts and "thresholds from 3 other scenes" in again.protocol
+    lost = ask.run(CollapsedEmbedder(), scenes=test, validation=other).figures
+    assert lost["AUROC"].value == 0.0 and lost["event F1"].value < 0.05
+
+
+def test_an_embedder_without_frames_is_told_to_use_windows(tones):
+    scenes_ = planted_events(tones, seconds=15.0)
+    ask = Localisation({"500": ("500",), "1500": ("1500",), "3000": ("3000",)})
+    with pytest.raises(ValueError, match=r"dense vectors need a joint model.*got PitchEmbedder: use windows"):
+        ask.run(PitchEmbedder(), scenes=scenes_, validation=scenes_)
