@@ -11,6 +11,7 @@ from typing import Literal
 
 from lapis.data.sample import Sample
 from lapis.data.sources import Tars
+from lapis.datasets.about import About
 from lapis.files import data_path
 
 
@@ -33,3 +34,16 @@ def class_names(domain: Literal["sound", "music", "speech"]) -> Mapping[str, Map
         raise ValueError(f"{path}: expected the class names of the pocket corpus, there is no such file")
     classes = json.loads(path.read_text(encoding="utf-8"))
     return {name: entry["names"] for name, entry in classes.items() if entry["domain"] == domain}
+
+
+ABOUT = About(
+    source=Pocket,
+    name="Lapis pocket corpus",
+    homepage="data/pocket/README.md",
+    licence="CC0, CC-BY, CC-BY-SA and MIT, per clip",
+    domain="all",
+    languages=("eng_Latn", "deu_Latn", "fra_Latn", "ita_Latn", "spa_Latn", "rus_Cyrl", "zho_Hans", "jpn_Jpan"),
+    splits={"train": 2_076, "val": 201, "test": 673},
+    hours=1.2,
+    obtain="It comes with the repository, in `data/pocket`.",
+)

@@ -1,0 +1,35 @@
+"""What the files of YouTube clips are called: corpora publish ids, and everybody's downloader has names of its own."""
+
+import re
+
+_ADDRESS = re.compile(r"(?:youtube\.com/watch\?v=|youtu\.be/)([\w-]{11})")
+
+
+def names(
+    video: str, start_seconds: float | None = None, end_seconds: float | None = None, *, alone: bool = True
+) -> list[str]:
+    """Names that a clip's file may have, without the suffix.
+
+    `Y` before the id is the habit of the PANNs copy of AudioSet, six digits behind it that of VGGSound.
+
+    Args:
+        video: the id.
+        start_seconds: where the clip begins.
+        end_seconds: where it ends.
+        alone: whether a video has one clip in the corpus, as in AudioSet, so that the id will do.
+    """
+    found = []
+    if start_seconds is not None:
+        start = round(start_seconds)
+        if end_seconds is not None:
+            end = round(end_seconds)
+            found += [f"{video}_{start}_{end}", f"{video}_{1000 * start}_{1000 * end}", f"[{video}]-[{start}-{end}]"]
+            found += [f"{video}_{start:.3f}_{end:.3f}"]
+        found += [f"{video}_{start:06d}", f"{video}_{start}", f"{video}_{1000 * start}"]
+    return [f"{prefix}{name}" for name in (*found, *([video] if alone else [])) for prefix in ("", "Y")]
+
+
+def video_in(address: str) -> str | None:
+    """The id in the address of a video; None where it is no such address."""
+    found = _ADDRESS.search(address)
+    return found[1] if found else None
