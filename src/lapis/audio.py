@@ -211,6 +211,21 @@ def blocks(
             yield cut(start_seconds, end_seconds)
 
 
+def chunks(source: Source, *, sample_rate: int, array_rate: int | None = None) -> Iterator[Waveform]:
+    """The whole sound, a piece after another, as `read` gives it at once: for a sound of any length in little memory.
+
+    Args:
+        source: path, content, or array.
+        sample_rate: of the pieces, in hertz.
+        array_rate: the rate of an array.
+
+    Raises:
+        AudioError: as for `read`, when the place is reached.
+    """
+    with _open(source, array_rate) as sound:
+        yield from _resampled(sound, _positive_rate(sample_rate, sound.name))
+
+
 def windows(total_seconds: Seconds, *, window_seconds: Seconds, hop_seconds: Seconds) -> list[tuple[float, float]]:
     """Start and end of windows a hop apart, up to the first that reaches the end.
 

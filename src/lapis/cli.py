@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from lapis import __version__
+from lapis import __version__, cli_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +28,9 @@ app = App(
     version=__version__,
     help_flags=["--help", "-h"],
 )
+
+
+app.command(cli_data.app)
 
 
 @app.command

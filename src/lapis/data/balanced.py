@@ -11,12 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from lapis.data.sample import Sample
+from lapis.data.usable import Usable
 
 
 class Balanced:
     """Which sample a draw takes. Holds one number a sample, and the order of one epoch."""
 
-    def __init__(self, samples: Sequence[Sample], *, draws: int, seed: tuple[int, ...]) -> None:
+    def __init__(self, samples: Sequence[Sample] | Usable, *, draws: int, seed: tuple[int, ...]) -> None:
         """With `draws` in an epoch.
 
         Raises:
@@ -24,10 +25,9 @@ class Balanced:
         """
         if not 1 <= draws <= len(samples):
             raise ValueError(f"balanced_draws: an epoch takes no sample twice, so 1 to {len(samples)}, got {draws}")
-        if unlabelled := next((sample for sample in samples if not sample.labels), None):
-            raise ValueError(f"balanced_draws: sample {unlabelled.key} has no label")
-        counts = Counter(label for sample in samples for label in sample.labels)
-        self._weights = np.array([sum(1 / counts[label] for label in sample.labels) for sample in samples])
+        labels = [_labels(samples[place]) for place in range(len(samples))]  # once: a sample may be made when asked for
+        counts = Counter(label for of_sample in labels for label in of_sample)
+        self._weights = np.array([sum(1 / counts[label] for label in of_sample) for of_sample in labels])
         self._draws, self._seed = draws, seed
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
@@ -41,3 +41,9 @@ class Balanced:
             self._order = keys.argsort(kind="stable")[: self._draws].copy()
             self._epoch = epoch
         return int(self._order[place])
+
+
+def _labels(sample: Sample) -> tuple[str, ...]:
+    if not sample.labels:
+        raise ValueError(f"balanced_draws: sample {sample.key} has no label")
+    return sample.labels

@@ -121,10 +121,12 @@ class Batch:
     draws: tuple[Draw, ...]
     position: int
     dropped: tuple[Dropped, ...] = ()
+    rejected: tuple[str, ...] = ()
+    """Why captions were left out of draws whose source was not looked through beforehand, a reason each."""
 
     def __len__(self) -> int:
         return len(self.captions)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its sound on another device."""
-        return Batch(self.waveforms.to(device), self.captions, self.draws, self.position, self.dropped)
+        return replace(self, waveforms=self.waveforms.to(device))

@@ -9,8 +9,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lapis import audio, distributed
+from lapis.data.ahead import expect
 from lapis.data.batching import Batch, Budget, Draw, Dropped, Plan, plan
 from lapis.data.mixture import Mixture
+from lapis.data.storage import StorageError
 from lapis.ragged import Ragged
 from lapis.shapes import Waveform
 
@@ -47,10 +49,12 @@ class Loader:
             prefetch_factor=2 if self._reading.workers else None,
             # Its own, since starting workers draws from it, and a resumed run must not draw more than the first.
             generator=torch.Generator(),
+            multiprocessing_context=None if self._mixture.may_fork or not self._reading.workers else "spawn",
             worker_init_fn=_leave_interrupts_to_the_parent,
         ):
             if isinstance(read, ValueError):
                 raise read
+            self._mixture.rejected.update(read.rejected)
             yield read
 
 
@@ -80,12 +84,19 @@ class Reader(Dataset):
         """The sound and words of a plan. Draws that cannot be read are named in the batch, with the reason.
 
         Where none can be read the answer is an error, to be raised by the process that asked: one that is raised here
-        would reach the user with the worker's stack trace in its message.
+        would reach the user with the worker's stack trace in its message. A store that does not answer is such an error
+        too: to leave out its clips would make the batch depend on the weather.
         """
+        expect(of for of in self.mixture.ranges(planned.draws) if str(of) not in self._kept)
         waveforms, captions, draws, dropped = [], [], [], []
-        for draw in planned.draws:
+        rejected: list[str] = []
+        for of_plan in planned.draws:
+            draw = of_plan
             try:
+                draw = self.mixture.complete(of_plan, reject=rejected.append)
                 waveform = self._read(draw)
+            except StorageError as error:
+                return error
             except (ValueError, OSError) as error:
                 dropped.append(Dropped(str(draw.sample.audio), str(error)))
                 continue
@@ -94,7 +105,9 @@ class Reader(Dataset):
             draws.append(draw)
         if not draws:
             return ValueError(f"no clip of a batch could be read; the first: {dropped[0].name}: {dropped[0].reason}")
-        return Batch(Ragged.pack(waveforms), tuple(captions), tuple(draws), planned.position, tuple(dropped))
+        return Batch(
+            Ragged.pack(waveforms), tuple(captions), tuple(draws), planned.position, tuple(dropped), tuple(rejected)
+        )
 
     def _read(self, draw: Draw) -> Waveform:
         """The clip, or a window of it where it is longer than the budget allows; kept for later if there is room."""

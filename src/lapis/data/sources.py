@@ -6,16 +6,16 @@ whose `build()` opens it.
 
 import csv
 import glob
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from lapis import audio
+from lapis.data.indexed import IndexedSamples
 from lapis.data.sample import Location, Sample
-from lapis.data.shards import records
+from lapis.data.shards import open_shards
+from lapis.data.storage import Patience, is_url, store_of
+from lapis.data.words import make_sample, parse_object
 from lapis.files import data_path
 
 Source = Sequence[Sample]
@@ -33,36 +33,36 @@ class SourceConfig(Protocol):
 
 @dataclass(frozen=True)
 class Tars:
-    """WebDataset tars; `pattern` is a glob, relative to the data folder. A sample needs a sound and a `.json`."""
+    """WebDataset tars. A sample needs a sound and a `.json`.
+
+    `pattern` is a glob, relative to the data folder, or an address: `s3://bucket/train-*.tar` (gs and az likewise), or
+    `https://host/train-{000..123}.tar`, since a web server lists nothing. Tars elsewhere want their index beside them
+    (`shards.index_shard`): without one each is read through once.
+    """
 
     pattern: str
     domain: str | None = None
     """Keep only this domain."""
+    patience: Patience = field(default=Patience(), repr=False)
+    """With a store that does not answer."""
 
-    def build(self) -> list[Sample]:
+    def build(self) -> IndexedSamples:
         """The samples of all shards that match, in the order of their names.
 
         Raises:
             ValueError: no shard matches, or a sample has no sound or no readable JSON.
+            StorageError: a store does not answer.
         """
-        root = glob.escape(str(data_path("."))) if not Path(self.pattern).is_absolute() else ""
-        paths = sorted(glob.glob(str(Path(root, self.pattern))))  # noqa: PTH207  (the pattern may hold folders)
-        if not paths:
-            raise ValueError(f"no tar matches {data_path(self.pattern)}")
-        samples = [sample for path in paths for sample in _samples_of_tar(Path(path))]
-        return [sample for sample in samples if self.domain in (None, sample.domain)]
-
-
-def _samples_of_tar(path: Path) -> Iterator[Sample]:
-    with path.open("rb") as file:
-        for record in records(path):
-            sounds = [member for suffix, member in record.members.items() if audio.is_audio_path(f"x.{suffix}")]
-            sound = sounds[0] if sounds else None
-            words = record.members.get("json")
-            if sound is None or words is None or words.size is None:
-                raise ValueError(f"{path}:{record.key} needs a sound and a .json, it has {sorted(record.members)}")
-            file.seek(words.offset)
-            yield _sample(_json(file.read(words.size), name=str(words)), key=record.key, audio=sound, where=str(words))
+        if is_url(self.pattern):
+            addresses = store_of(self.pattern, self.patience).find(self.pattern)
+            where = self.pattern
+        else:
+            root = glob.escape(str(data_path("."))) if not Path(self.pattern).is_absolute() else ""
+            addresses = sorted(glob.glob(str(Path(root, self.pattern))))  # noqa: PTH207  (it may hold folders)
+            where = str(data_path(self.pattern))
+        if not addresses:
+            raise ValueError(f"no tar matches {where}")
+        return IndexedSamples(open_shards(addresses, self.patience), domain=self.domain, patience=self.patience)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Table:
         if "captions" not in values:
             values["captions"] = {self.language: values[self.caption]}
         audio = Location(path.parent / str(row[self.audio]))
-        return _sample(values, key=str(row.get("key") or row[self.audio]), audio=audio, where=where)
+        return make_sample(values, key=str(row.get("key") or row[self.audio]), audio=audio, where=where)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -111,7 +111,11 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             return _csv_rows(path)
         case ".jsonl":
             lines = path.read_bytes().splitlines()
-            return [_json(line, name=f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+            return [
+                parse_object(line, name=f"{path}, line {number}")
+                for number, line in enumerate(lines, 1)
+                if line.strip()
+            ]
         case ".parquet":
             try:
                 from pyarrow import parquet
@@ -174,7 +178,7 @@ class HuggingFaceFolder:
             assert isinstance(row, dict)
             values = row | {"captions": {self.language: row[self.caption]}}
             audio = TableCell(sounds, number, self.audio, f"{path}:{self.split}" if self.split else str(path))
-            samples.append(_sample(values, key=str(number), audio=audio, where=f"{path}, row {number}"))
+            samples.append(make_sample(values, key=str(number), audio=audio, where=f"{path}, row {number}"))
         return samples
 
 
@@ -194,43 +198,3 @@ class TableCell:
 
     def __str__(self) -> str:
         return f"{self.name}, row {self.row}, {self.column}"
-
-
-def _json(content: bytes, *, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"{name} is not JSON in UTF-8: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{name}: expected an object, got {type(value).__name__}")
-    return value
-
-
-def _sample(values: Mapping[str, Any], *, key: str, audio: Any, where: str) -> Sample:
-    captions = values.get("captions") or {}
-    if not isinstance(captions, Mapping):
-        raise ValueError(f"{where}: expected captions by language, got {type(captions).__name__}")
-    seconds = values.get("seconds")
-    try:
-        duration = None if seconds in (None, "") else float(seconds)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: expected seconds as a number, got {seconds!r}") from error
-    if duration is not None and not 0 < duration < math.inf:
-        raise ValueError(f"{where}: expected seconds as a number above zero, got {seconds!r}")
-    if isinstance(values.get("label"), list):
-        values = {**values, "label": ";".join(map(str, values["label"]))}
-    return Sample(
-        key=key,
-        audio=audio,
-        captions={language: _texts(texts) for language, texts in captions.items() if texts is not None},
-        seconds=duration,
-        **{
-            name: str(values[name]) if values.get(name) not in (None, "") else None
-            for name in ("label", "domain", "language", "transcript", "speaker", "source", "licence", "split")
-        },
-    )
-
-
-def _texts(texts: Any) -> tuple[str, ...]:
-    """One text or several, as several."""
-    return tuple(str(text or "") for text in ([texts] if isinstance(texts, str) else texts))

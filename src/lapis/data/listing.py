@@ -1,0 +1,106 @@
+"""The samples of a source one by one, and in their places the reasons why some cannot be had.
+
+A source that is opened for training is whole or an error. Whoever makes data ready, or looks into it, wants the rest of
+a corpus in which one shard is cut, and to be told of that shard.
+"""
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lapis.data.sample import Sample
+from lapis.data.shards import Record, open_shard, records, sound_of
+from lapis.data.sources import SourceConfig, Tars
+from lapis.data.storage import StorageError
+from lapis.data.words import make_sample, parse_object
+from lapis.files import data_path
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A sample, or a whole shard, that its source cannot give."""
+
+    name: str
+    reason: str
+
+
+class Listing:
+    """The places of a source: a sample or an `Unreadable` in each. Of tars, one at a time is open."""
+
+    def __init__(self, config: SourceConfig) -> None:
+        """Open the source, or find its tars.
+
+        Raises:
+            ValueError: the source cannot be opened, or no tar matches.
+        """
+        self.config = config
+        self._tars = _tar_paths(config) if isinstance(config, Tars) and "://" not in config.pattern else None
+        self._whole = config.build() if self._tars is None else None
+
+    @property
+    def total(self) -> int | None:
+        """The number of places, where that is known beforehand."""
+        if self._whole is not None:
+            return len(self._whole)
+        assert isinstance(self.config, Tars) and self._tars is not None
+        return None if self.config.domain else sum(map(_num_records, self._tars))
+
+    def __iter__(self) -> Iterator[Sample | Unreadable]:
+        if self._whole is not None:
+            yield from _places(self._whole, name=str(self.config))
+        for path in self._tars or ():
+            yield from _places_of_tar(path, domain=self.config.domain if isinstance(self.config, Tars) else None)
+
+
+def _places_of_tar(path: Path, *, domain: str | None) -> Iterator[Sample | Unreadable]:
+    """Its samples, each by itself; of a tar that is cut or damaged one place that says so."""
+    try:
+        found = records(path)
+    except ValueError as error:
+        yield Unreadable(str(path), str(error))
+        return
+    for record in found:
+        place = _place(record, path=path)
+        if isinstance(place, Unreadable) or domain in (None, place.domain):
+            yield place
+
+
+def _place(record: Record, *, path: Path) -> Sample | Unreadable:
+    where = f"{path}:{record.key}"
+    sound, words = sound_of(record.members), record.members.get("json")
+    try:
+        if sound is None or words is None:
+            raise ValueError(f"{where} needs a sound and a .json, it has {sorted(record.members)}")
+        content = words.open()
+        assert isinstance(content, bytes), "a member of a tar is opened as bytes"
+        values = parse_object(content, name=str(words))
+        return make_sample(values, key=record.key, audio=record.members[sound], where=str(words))
+    except (ValueError, OSError) as error:
+        return Unreadable(where, str(error))
+
+
+def _places(samples: Sequence[Sample], *, name: str) -> Iterator[Sample | Unreadable]:
+    for number in range(len(samples)):
+        try:
+            place = samples[number]
+        except StorageError:
+            raise
+        except ValueError as error:
+            place = Unreadable(f"{name}, sample {number}", str(error))
+        yield place
+
+
+def _tar_paths(config: Tars) -> list[Path]:
+    root = glob.escape(str(data_path("."))) if not Path(config.pattern).is_absolute() else ""
+    paths = sorted(glob.glob(str(Path(root, config.pattern))))  # noqa: PTH207  (the pattern may hold folders)
+    if not paths:
+        raise ValueError(f"no tar matches {data_path(config.pattern)}")
+    return [Path(path).absolute() for path in paths]
+
+
+def _num_records(path: Path) -> int:
+    try:
+        return open_shard(str(path), has_words=False).samples
+    except ValueError:
+        return 1  # The place that tells of it.

@@ -1,0 +1,125 @@
+"""WebDataset tars written with their index (`shard_index.py`), so that a shard opens without a scan.
+
+Members have no time, no owner and a fixed mode: the same content gives the same bytes, of the tar and of the index.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from lapis.data.shard_index import SUFFIX, Entry, write_index
+from lapis.files import atomic_write
+
+LONGEST_KEY_BYTES = 200
+
+
+@dataclass(frozen=True)
+class Written:
+    """A tar that is on disk whole, with its index beside it."""
+
+    path: Path
+    size: int
+    sha256: str
+    num_records: int
+
+
+class ShardWriter:
+    """A tar that is being written. Made by `shard_writer`."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path, self._file = path, _Digested(file)
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+        self._keys: set[str] = set()
+        self.entries: list[Entry] = []
+        """Of the samples so far."""
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def add(self, key: str, sound: bytes, *, suffix: str, words: Mapping[str, Any]) -> str:
+        """Write a sample as `KEY.suffix` and `KEY.json`; gives the key it has in the tar (see `safe_key`)."""
+        key = self._unused(safe_key(key))
+        members = {suffix: sound, "json": json.dumps(words, ensure_ascii=False).encode(errors="replace")}
+        places = {suffix: self._write(f"{key}.{suffix}", content) for suffix, content in members.items()}
+        self.entries.append(Entry(key, places, words.get("seconds"), words.get("domain")))
+        return key
+
+    def _write(self, name: str, content: bytes) -> tuple[int, int]:
+        """Offset and size of a member."""
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = len(content), 0o644
+        offset = self._file.tell() + len(member.tobuf(tarfile.PAX_FORMAT))
+        self._tar.addfile(member, io.BytesIO(content))
+        return offset, len(content)
+
+    def _unused(self, key: str) -> str:
+        unused, number = key, 2
+        while unused in self._keys:
+            unused, number = f"{key}-{number}", number + 1
+        self._keys.add(unused)
+        return unused
+
+    def close(self) -> None:
+        """Write the end mark."""
+        self._tar.close()
+
+    def written(self) -> Written:
+        """What is on disk once the block has ended."""
+        return Written(self.path, self._file.size, self._file.digest.hexdigest(), len(self.entries))
+
+
+@contextmanager
+def shard_writer(path: Path) -> Iterator[ShardWriter]:
+    """Write a tar; it and then its index take their places when the block ends well, and nothing is there otherwise."""
+    index = index_path(path)
+    with atomic_write(path) as file:
+        writer = ShardWriter(path, file)
+        yield writer
+        writer.close()
+        index.unlink(missing_ok=True)  # A tar that was here before has gone: for no moment its index is the new one's.
+    write_index(index, writer.entries, shard_bytes=writer.written().size, has_words=True)
+
+
+def index_path(tar: Path) -> Path:
+    """Where the index of a tar lies."""
+    return tar.with_name(tar.name + SUFFIX)
+
+
+def safe_key(key: str) -> str:
+    """A key as WebDataset can have it, most as they are: without dots in its last part, and nothing that leads away.
+
+    A reader takes the file name up to its first dot as the key. What cannot stay becomes `_`; a long key is cut, with a
+    digest of the whole at its end.
+    """
+    text = "".join(letter if letter.isprintable() and letter != "\\" else "_" for letter in key)
+    parts = [part for part in text.split("/") if part not in ("", ".", "..")]
+    if parts:
+        parts[-1] = parts[-1].replace(".", "_")
+    safe = "/".join(parts) or "_"
+    if len(content := safe.encode(errors="replace")) > LONGEST_KEY_BYTES:
+        digest = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:16]
+        safe = f"{content[: LONGEST_KEY_BYTES - 17].decode(errors='ignore')}-{digest}"
+        safe = safe.replace("/", "_").replace(".", "_")
+    return safe.encode(errors="replace").decode()
+
+
+class _Digested(io.BufferedIOBase):
+    """A file for `tarfile` to write to, its bytes counted and digested on the way."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.size, self.digest = file, 0, hashlib.sha256()
+
+    def tell(self) -> int:
+        return self.size
+
+    def write(self, content: Any) -> int:
+        self._file.write(content)
+        self.digest.update(content)
+        self.size += memoryview(content).nbytes
+        return memoryview(content).nbytes
