@@ -486,9 +486,12 @@ def _print_leaks(found: "Leaks", *, shown: int = 100) -> None:
 
     _print_unreadable(found)
     if found.offenders:
-        table = Table("training", "benchmark", "reason", "score", "what")
+        table = Table()
+        for column in ("training", "benchmark", "reason", "score", "what"):
+            table.add_column(column, overflow="fold")  # A key is of use only whole.
+        several = len({one.benchmark for one in found.offenders}) > 1
         for one in found.offenders[:shown]:
-            test = f"{one.benchmark}: {one.test_key}"
+            test = f"{Path(one.benchmark).name}: {one.test_key}" if several else one.test_key
             cells = (one.key, test, one.reason, f"{one.score:.2f}", _short(one.detail, characters=60))
             table.add_row(*map(Text, cells))
         Console().print(table)

@@ -270,8 +270,8 @@ def test_recordings_and_captions_need_no_sound(tmp_path):
     ))  # fmt: skip
     leaks = find_leaks([Part(train)], against={"test": test}, sound=False)
     assert [(one.key, one.test_key, one.reason, one.detail) for one in leaks.offenders] == [
-        ("b", "t", "equal caption", "rain falls on a tin roof"),
         ("a", "YdQw4w9WgXcQ", "same recording", "youtube:dQw4w9WgXcQ"),
+        ("b", "t", "equal caption", "rain falls on a tin roof"),
     ]
     assert not find_leaks(
         [Part(train)], against={"test": Given((test.samples[1],))}, sound=False, captions=False

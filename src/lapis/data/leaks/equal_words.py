@@ -6,7 +6,7 @@ chance ("a dog barks"): neither is counted.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 
 from lapis.data.sample import Sample
@@ -26,7 +26,7 @@ def plain_words(caption: str) -> str:
     return " ".join(words) if len(words) >= MINIMUM_WORDS or letters >= MINIMUM_LETTERS else ""
 
 
-def captions_of(sample: Sample) -> Mapping[str, str]:
+def captions_of(sample: Sample) -> dict[str, str]:
     """The captions and the transcript of a clip, as they are compared, to what they are."""
     texts: Iterable[str] = (text for of_language in sample.captions.values() for text in of_language)
     texts = [*texts, *([sample.transcript] if sample.transcript else [])]

@@ -6,7 +6,7 @@ The benchmarks are in memory, and of training one clip at a time.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from lapis.data.leaks.equal_words import captions_of, captions_of_one
 from lapis.data.leaks.exclusion import Exclusion, clip_of, read_exclusion
@@ -21,6 +21,8 @@ from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
 
 Reason = Literal["same recording", "equal sound", "nearly equal sound", "equal caption"]
+"""Worst first."""
+REASONS = get_args(Reason)
 Stage = Callable[[str, int, int | None], None]
 LISTED_PROBLEMS = 20
 
@@ -99,7 +101,7 @@ def find_leaks(
         for place, found in benchmarks.look_up(_kept(listing, part, excluded), workers=workers, progress=tell):
             offenders += found
             clips += isinstance(place, Sample)
-    offenders.sort(key=lambda one: (one.reason, -one.score, one.where, one.test_where))
+    offenders.sort(key=lambda one: (REASONS.index(one.reason), -one.score, one.where, one.test_where))
     return Leaks(
         tuple(offenders),
         clips=clips,
@@ -195,8 +197,9 @@ class Benchmarks:
             self._offender(place, n, "same recording", one) for one in ids_of(place) for n in self.of_id.get(one, ())
         ]
         if self._captions:
-            shared = ((self._of_caption.get(plain), text) for plain, text in captions_of(place).items())
-            found += [self._offender(place, n, "equal caption", text) for n, text in shared if n is not None]
+            # One of the captions that two clips share tells enough.
+            shared = {self._of_caption.get(plain, -1): text for plain, text in reversed(captions_of(place).items())}
+            found += [self._offender(place, n, "equal caption", text) for n, text in shared.items() if n >= 0]
         if sound is not None:
             equal = self._of_digest.get(sound.digest, []) if sound.digest else []
             found += [self._offender(place, n, "equal sound", "all samples") for n in equal]
