@@ -122,12 +122,15 @@ VARIANTS = (
     Variant("m2d_clap", "all", m2d_clap),
     Variant("m2d_clap", "without the captions' term", m2d_clap, _no_contrast),
 )
-FAMILIES = tuple(dict.fromkeys(variant.family for variant in VARIANTS))
+LAST_OF_EACH = tuple({variant.family: variant for variant in VARIANTS}.values())
+FAMILIES = tuple(variant.family for variant in LAST_OF_EACH)
 
 
 def take(recipe: Recipe, *, folder: Path, quick: bool) -> dict[str, float]:
     """Train and measure one run, or read what was measured of it before."""
-    measured = folder / "measured.json"
+    measured, before = folder / "measured.json", folder / "recipe.json"
+    if before.is_file() and before.read_text(encoding="utf-8") != recipes.dumps(recipe):
+        raise ValueError(f"{folder} holds a run of another recipe: move it away, or choose another --runs")
     if not saved.is_saved(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with (
@@ -189,7 +192,9 @@ def linear_probe(model: JointModel, samples: Sequence[Sample], *, train: Tars) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two steps of tiny models on the pocket corpus, one seed")
+    parser.add_argument(
+        "--quick", action="store_true", help="two tiny steps of one variant a family on the pocket corpus"
+    )
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
@@ -202,10 +207,10 @@ def main() -> None:
     jobs = [
         (variant, seed)
         for seed in range(options.seeds)  # outermost, so that a table of one seed is whole early
-        for variant in VARIANTS
+        for variant in (LAST_OF_EACH if options.quick else VARIANTS)
         if variant.family in options.families
     ]
-    found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
     with ProcessPoolExecutor(
         options.workers, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
     ) as pool:
@@ -217,7 +222,7 @@ def main() -> None:
             running[job] = variant, seed
         for done, job in enumerate(as_completed(running), start=1):
             variant, seed = running[job]
-            found.setdefault((variant.family, variant.name), []).append(job.result())
+            found.setdefault((variant.family, variant.name), {})[seed] = job.result()
             print(f"{done} of {len(jobs)}: {variant.family}, {variant.name}, seed {seed}", file=sys.stderr, flush=True)
     tables = [table(family, found) for family in options.families]
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -225,15 +230,15 @@ def main() -> None:
         json.dump({"steps": options.steps, "tables": tables}, file, indent=2)
 
 
-def table(family: str, found: Mapping[tuple[str, str], Sequence[Mapping[str, float]]]) -> dict[str, object]:
+def table(family: str, found: Mapping[tuple[str, str], Mapping[int, Mapping[str, float]]]) -> dict[str, object]:
     """Print mean and standard deviation over seeds, a line a score and a column a variant."""
-    variants = [variant.name for variant in VARIANTS if variant.family == family]
+    variants = [one.name for one in VARIANTS if one.family == family and (family, one.name) in found]
     scores = list(found[family, variants[0]][0])
     rows = {}
     print(f"\n| {family}, {len(found[family, variants[0]])} seeds | {' | '.join(variants)} |")
     print("|---|" + "---|" * len(variants))
     for score in scores:
-        of = {name: [run[score] for run in found[family, name]] for name in variants}
+        of = {name: [run[score] for _, run in sorted(found[family, name].items())] for name in variants}
         rows[score] = of
         cells = [f"{statistics.fmean(values):.1f} ± {_spread(values):.1f}" for values in of.values()]
         print(f"| {score} | {' | '.join(cells)} |")

@@ -22,6 +22,7 @@ from torch import Tensor
 from lapis.audio_encoders.slap import Slap
 from lapis.objectives.contrast import softmax_contrast
 from lapis.ragged import Ragged
+from lapis.train.compiled import compiled_blocks
 from lapis.train.meter import matmul_flops_per_second
 from lapis.train.optim import AdamW
 from packing import padded
@@ -56,6 +57,8 @@ class Form:
 
     encoder: Slap
     hear: Callable[[Slap, list[Tensor]], Tensor]
+    compiled: bool = False
+    """As `Training.compile` does it."""
     seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -70,8 +73,9 @@ class Form:
 
     def step(self, setting: Setting) -> float:
         """Take a step; returns its loss."""
-        loss = self.loss(setting)
-        loss.backward()
+        with compiled_blocks(self.encoder, enabled=self.compiled):
+            loss = self.loss(setting)
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -184,10 +188,7 @@ def main() -> None:
 
     forms = {"packed": Form(another(), packed), "padded": Form(another(), padded)}
     if options.compile:
-        compiled = another()
-        for block in compiled.transformer.blocks:
-            block.compile(dynamic=True)
-        forms["packed, compiled"] = Form(compiled, packed)
+        forms["packed, compiled"] = Form(another(), packed, compiled=True)
     check(forms, setting)
     peak = matmul_flops_per_second(device, dtype)
     for _ in range(options.runs):

@@ -16,7 +16,8 @@ from lapis import recipe as recipes
 from lapis.captioner import CLIPS_AT_ONCE, Captioner, caption_files
 from lapis.cli import app
 from lapis.objectives.caption import Caption
-from lapis.objectives.learner import Encoded
+from lapis.objectives.contrast import Softmax
+from lapis.objectives.learner import Encoded, Learner
 from lapis.recipes.slap import slap
 from lapis.text_encoders.huggingface import HuggingFace
 from objectives.heard import CAPTIONS, heard, tone
@@ -275,10 +276,13 @@ def test_saving_in_mid_run_leaves_the_decoder_to_the_run(tmp_path):
     before = dict(objective.named_parameters())
     recipe = replace(_small(slap(form="pocket")), objectives=(CONFIG,))
     tensors = {f"0.{name}": tensor for name, tensor in objective.state_dict().items()}
-    recipes._export(recipe, tmp_path, model, "best", tensors)
+    contrast = Softmax.Config(temperature=0.05).build(model)
+    learner = Learner(model, [objective, contrast], {})
+    recipes._export(recipe, model, "best", tensors, folder=tmp_path, learner=learner)
     after = dict(objective.named_parameters())
     assert all(after[name] is parameter and parameter.requires_grad for name, parameter in before.items())
-    assert saved.describe(tmp_path / "best").captioner == CONFIG
+    described = saved.describe(tmp_path / "best")
+    assert described.captioner == CONFIG and described.logits == contrast.logits()
 
 
 def test_a_stage_after_one_without_captions_says_what_is_missing(tmp_path):

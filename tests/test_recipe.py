@@ -81,6 +81,13 @@ def test_a_recipe_in_stages_is_asked_for_one():
         recipes.find("pocket", stage="1")
 
 
+def test_a_recipes_further_choices_are_to_be_had_by_name():
+    assert recipes.find("glap", processes="4").budget.clips == 2 * recipes.find("glap", processes=8).budget.clips
+    assert recipes.find("glap", departures="as_released") != recipes.find("glap")
+    with pytest.raises(ValueError, match="processes: expected a whole number, got 'four'"):
+        recipes.find("glap", processes="four")
+
+
 def test_foreign_json_is_refused():
     with pytest.raises(ValueError, match="expected a recipe, got Constant"):
         recipes.loads(json.dumps(to_values(Constant(peak=1.0, warmup_steps=1))))

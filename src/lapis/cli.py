@@ -41,6 +41,7 @@ def train(
     stage: str = "",
     form: str = "",
     after: str = "",
+    choose: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     set: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     out: Path | None = None,
     resume: bool = False,
@@ -61,6 +62,8 @@ def train(
         Its size: paper, or pool or pocket for two cores, of a recipe that has them.
     after
         Folder of the run whose model this one goes on with.
+    choose
+        Further choices that the recipe has (docs/recipes), as name=value: departures=as_released.
     set
         Fields to replace, as path.to.field=value.
     out
@@ -84,7 +87,7 @@ def train(
     if not name:
         raise ValueError(f"expected a recipe: one of {', '.join(recipes.names())}")
     given = {"stage": stage, "form": form, "after": after}
-    options = {option: value for option, value in given.items() if value}
+    options = {option: value for option, value in given.items() if value} | _pairs(choose, option="choose")
     recipe = recipes.override(recipes.find(name, **options), set)
     if print:
         sys.stdout.write(recipes.dumps(recipe) + "\n")
@@ -488,12 +491,9 @@ def convert(
     """
     from lapis import hub
 
-    options: dict[str, object] = {}
-    for setting in option:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise ValueError(f"expected --option name=value, got {setting!r}")
-        options[name] = int(value) if value.isdecimal() else value
+    options = {
+        name: int(value) if value.isdecimal() else value for name, value in _pairs(option, option="option").items()
+    }
     done = hub.convert(source, out, dtype=dtype or None, revision=revision or None, **options)
     print(f"{done.path} ({_size(done.bytes_before)}) -> {out} ({_size(done.bytes_after)})")
     print(f"licence of the weights: {done.licence or 'not known; see where they come from'}")
@@ -501,6 +501,14 @@ def convert(
 
 def _size(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:,.1f} MB"
+
+
+def _pairs(settings: tuple[str, ...], *, option: str) -> dict[str, str]:
+    """What stands before and after the `=` of each setting."""
+    for setting in settings:
+        if "=" not in setting:
+            raise ValueError(f"expected --{option} name=value, got {setting!r}")
+    return dict(setting.split("=", 1) for setting in settings)
 
 
 def _device(name: str) -> str:

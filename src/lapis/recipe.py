@@ -77,12 +77,13 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
-def find(name: str, **options: str) -> Recipe:
+def find(name: str, **options: str | int) -> Recipe:
     """The recipe that the function `name` of the module `lapis.recipes.name` returns.
 
     Args:
         name: of the recipe.
-        options: what the function takes: the stage of a recipe in several, its form, the run it goes on with.
+        options: what the function takes: the stage of a recipe in several, its form, the run it goes on with; a number
+            may come as its digits.
 
     Raises:
         ValueError: there is no such recipe, or it has no such option or choice.
@@ -96,7 +97,9 @@ def find(name: str, **options: str) -> Recipe:
             raise ValueError(f"the recipe {name} has no {option}")
         if choices := get_args(known[option]) if get_origin(known[option]) is Literal else ():
             check_choice(value, Literal[choices], name=option)
-    return recipe(**options)
+        if known[option] is int and not str(value).isdecimal():
+            raise ValueError(f"{option}: expected a whole number, got {value!r}")
+    return recipe(**{option: int(value) if known[option] is int else value for option, value in options.items()})
 
 
 def run(recipe: Recipe, *, folder: Path, device: str = "cpu", track: str = "") -> Progress:
@@ -128,6 +131,8 @@ def run(recipe: Recipe, *, folder: Path, device: str = "cpu", track: str = "") -
             raise ValueError(f"training.keep_best: no score {best!r}{nearest(best, known)}; the scores are {known}")
         if recipe.threads is not None:
             torch.set_num_threads(recipe.threads)
+        if recipe.after is not None:
+            recipe.after.check()  # before a model of a billion weights is made
         torch.manual_seed(recipe.seed)  # in every process alike: all begin with the same weights
         model = recipe.model.build()
         taken = recipe.after.into(model) if recipe.after else ""
@@ -136,6 +141,8 @@ def run(recipe: Recipe, *, folder: Path, device: str = "cpu", track: str = "") -
         taken += _begin_decoder(recipe.after, objectives)
         learner = Learner(model, objectives, recipe.weights)
         mixture = recipe.data.build(seed=recipe.seed)
+        for objective in objectives:
+            objective.check(sample for source in mixture.sources for sample in source)
         loader = Loader(mixture, budget=recipe.budget, sample_rate=model.sample_rate, reading=recipe.reading)
         if distributed.rank() == 0:
             folder.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ def _shuffled(part: Labelled, seed: int) -> Labelled:
 
 def test_separable_classes_are_told_apart():
     result = probe(_planted(300, 1), test=_planted(200, 2), fitting=FAST)
-    assert result.score == 1.0 and result.scores == (1.0,) * 3 and result.interval == 0.0
+    assert result.score == 1.0 and result.scores == (1.0,) * 3 and result.deviation == 0.0
     assert result.metric == "accuracy" and result.num_clips == 200 and result.num_classes == 4
 
 

@@ -1,7 +1,5 @@
 """Dasheng's file by itself: the tower inside GLAP, both layouts, what is refused; and SONAR's two layouts."""
 
-from functools import reduce
-
 import pytest
 import torch
 
@@ -9,7 +7,6 @@ import lapis
 from golden import official
 from lapis.audio_encoders import dasheng as tower
 from lapis.pretrained import dasheng, families, glap, m2d_clap
-from lapis.text_encoders import sonar
 
 CLIPS = official.sounds((0.3, 11.0))
 
@@ -72,20 +69,3 @@ def test_heads_are_those_of_the_published_towers(alone):
     for width, heads in ((768, 12), (1280, 16), (1536, 24)):
         shaped = {name: torch.empty(width, *rest, device="meta") for name, rest in sizes.items()}
         assert tower.geometry(shaped).heads == heads
-
-
-def test_sonar_of_fairseq_is_sonar_of_fairseq2(whole):
-    start = "text_encoder.model."
-    known = {name.removeprefix(start): tensor for name, tensor in whole.items() if name.startswith(start)}
-    old = {"self_attn.output_proj": "self_attn.out_proj", "ffn.inner_proj": "fc1", "ffn.output_proj": "fc2"}
-    old |= {"ffn_layer_norm": "final_layer_norm"}
-    fairseq = {"version": torch.tensor(3.0), "embed_positions._float_tensor": torch.zeros(1)}
-    for name, tensor in known.items():
-        before = reduce(lambda said, pair: said.replace(*pair), old.items(), name.removeprefix("encoder."))
-        fairseq[before] = tensor
-    table = fairseq.pop("encoder_frontend.embed.weight")
-    # Its first rows: start, padding, end, unknown; ours: padding, unknown, start, end.
-    fairseq["embed_tokens.weight"] = torch.cat([table[[2, 0, 3, 1]], table[4:]])
-    expected, came = sonar.renamed(known), sonar.renamed(fairseq)
-    assert expected.keys() == came.keys()
-    assert all(torch.equal(tensor, came[name]) for name, tensor in expected.items())

@@ -131,3 +131,16 @@ def test_the_paper_form_of_fine_tuning_reads_its_classes_from_a_file(tmp_path, m
     recipe = replace(m2d_clap("1.1", after="before"), after=None)
     small = recipes.override(recipe, (*settings, *TWO_STEPS))
     assert recipes.run(small, folder=tmp_path / "run").step == 2
+    # AudioSet's own tables have labels and no caption.
+    bare = {
+        key: (sound, {name: of for name, of in words.items() if name != "captions"})
+        for key, (sound, words) in sounds.items()
+    }
+    write_tar(tmp_path / "audioset" / "train-0.tar", bare)
+    assert recipes.run(small, folder=tmp_path / "bare").step == 2
+    write_tar(tmp_path / "audioset" / "train-0.tar", bare | {"8": (bare["0"][0], {"label": "Tone, 9"})})
+    with pytest.raises(
+        ValueError, match="1 clips cannot be learned from: clip 8 has label 'Tone, 9', which is none of"
+    ):
+        recipes.run(small, folder=tmp_path / "unknown")
+    assert not list((tmp_path / "unknown").glob("checkpoint-*"))

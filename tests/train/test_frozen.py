@@ -170,8 +170,13 @@ def test_what_comes_only_once_makes_room():
         answers.put(f"window {number}", torch.zeros(1))
     assert sum(answers.get(f"window {number}") is not None for number in range(100)) == 4
     assert [answers.get(f"whole {number}").item() for number in range(6)] == [0, 1, 2, 3, 4, 5]
-    answers.put("too large", torch.zeros(11))
-    assert answers.get("too large") is None
+    kept = [f"window {number}" for number in range(100) if answers.get(f"window {number}") is not None]
+    roomy = Answers(memory_bytes=10 * 4, folder=None)
+    for number in range(10):
+        roomy.put(f"window {number}", torch.zeros(1))
+    roomy.put("too large", torch.zeros(11))
+    assert roomy.get("too large") is None
+    assert all(roomy.get(f"window {number}") is not None for number in range(10)) and len(kept) == 4
 
 
 def test_what_nothing_hides_is_kept_and_what_masks_hide_is_refused(tmp_path):

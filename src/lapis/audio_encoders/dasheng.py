@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lapis import distributed
 from lapis.layers import renaming, spectrogram
 from lapis.layers.patches import Patches
 from lapis.layers.positions import Learned
@@ -128,8 +129,26 @@ class Dasheng(nn.Module):
 class BandNorm(nn.BatchNorm1d):
     """Batch norm over the bands of a spectrogram, whose statistics stay float32 in a model of half precision.
 
-    Its means lie around -30 decibels: bfloat16 would move them by a tenth of a decibel.
+    Its means lie around -30 decibels: bfloat16 would move them by a tenth of a decibel. While training, a batch is that
+    of all processes: the frames of one process alone would make its copy of the tower hear otherwise.
     """
+
+    def forward(self, input: Float[Tensor, "frames bands"]) -> Float[Tensor, "frames bands"]:
+        """The bands, each with mean 0 and variance 1 over the batch, or by the running statistics, scaled and moved."""
+        if not (self.training and distributed.is_running()):
+            return super().forward(input)
+        bands = input.float()
+        frames = distributed.gather(torch.tensor([len(bands)], device=bands.device)).sum()
+        mean = distributed.gather(bands.sum(0)[None]).sum(0) / frames
+        variance = distributed.gather((bands - mean).square().sum(0)[None]).sum(0) / frames
+        assert self.num_batches_tracked is not None and self.running_mean is not None and self.running_var is not None
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, share)
+            self.running_var.lerp_(variance * frames / (frames - 1), share)
+        normal = (bands - mean) * (variance + self.eps).rsqrt()
+        return (normal * self.weight + self.bias).to(input.dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BandNorm":
         def keep_precision(tensor: Tensor) -> Tensor:

@@ -27,7 +27,10 @@ class Budget:
             raise ValueError(f"a batch must hold at least one clip of clip_seconds, got {self}")
 
     def of_all(self, world_size: int) -> "Budget":
-        """Of so many processes together: `clips` and `seconds` are those of each."""
+        """Of so many processes together: `clips` and `seconds` are those of each.
+
+        Two numbers of processes with the same whole fill the same batches where `clips` ends them; see `plan`.
+        """
         return replace(self, clips=self.clips * world_size, seconds=self.seconds * world_size)
 
 

@@ -25,11 +25,14 @@ class Captions:
 
     `transcripts`: speech is told by the words spoken alone, in whatever language they are, and takes no part in the
     choice between languages.
+
+    `needed`: a clip without a usable caption is left out; where it is not, its caption is the empty text.
     """
 
     languages: Mapping[str, float] | None = None
     max_characters: int = 1000
     transcripts: bool = False
+    needed: bool = True
 
     def clean(self, sample: Sample, *, reject: Reject) -> dict[str, tuple[str, ...]]:
         """The captions that may be chosen: not empty, not overlong, in a language that has a weight."""
@@ -65,7 +68,9 @@ class Captions:
         return {language: weight / total for language, weight in weights.items()}
 
     def choose(self, captions: Mapping[str, tuple[str, ...]], *, random_state: random.Random) -> str:
-        """One of the cleaned captions."""
+        """One of the cleaned captions; the empty text where there are none."""
+        if not captions:
+            return ""
         shares = self.shares(captions)
         (language,) = random_state.choices(list(shares), list(shares.values()))
         return random_state.choice(captions[language])

@@ -1,6 +1,6 @@
 """The classes of a labelled corpus: their names and order, and which of them each clip has."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import numpy as np
@@ -45,13 +45,20 @@ def class_targets(
     number_of = {name: number for number, name in enumerate(classes)}
     targets = np.zeros((len(samples), len(classes)), np.float32)
     for row, sample in zip(targets, samples, strict=True):
-        if unknown := next((name for name in sample.labels if name not in number_of), None):
-            raise ValueError(f"clip {sample.key} has label {unknown!r}, which is none of the {len(classes)} classes")
-        if not sample.labels or (kind == "single-label" and len(sample.labels) > 1):
-            wanted = "one label" if kind == "single-label" else "labels"
-            raise ValueError(f"clip {sample.key}: expected {wanted}, got {sample.label!r}")
+        if problem := label_problem(sample, classes=number_of, kind=kind):
+            raise ValueError(problem)
         row[[number_of[name] for name in sample.labels]] = 1
     return targets
+
+
+def label_problem(sample: Sample, *, classes: Collection[str], kind: Kind) -> str:
+    """Why a clip can be of none of the classes; empty where it can."""
+    if unknown := next((name for name in sample.labels if name not in classes), None):
+        return f"clip {sample.key} has label {unknown!r}, which is none of the {len(classes)} classes"
+    if not sample.labels or (kind == "single-label" and len(sample.labels) > 1):
+        wanted = "one label" if kind == "single-label" else "labels"
+        return f"clip {sample.key}: expected {wanted}, got {sample.label!r}"
+    return ""
 
 
 def labels_of(samples: Sequence[Sample]) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ def _read_tar(shard: Thing, *, store: Store | None, has_words: bool) -> list[Ent
 
 
 def _read_members(
-    file: io.BufferedReader, *, shard: Thing, words: dict[str, bytes] | None
+    file: io.BufferedIOBase, *, shard: Thing, words: dict[str, bytes] | None
 ) -> dict[str, dict[str, tuple[int, int]]]:
     """Key to suffix to (offset, size); `words` gets each key's JSON on the way, since it lies there."""
     table: dict[str, dict[str, tuple[int, int]]] = {}

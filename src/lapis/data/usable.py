@@ -127,7 +127,7 @@ class Usable:
             reject(reason)
             return None
         captions = self._captions.clean(sample, reject=reject)
-        if captions:
+        if captions or not self._captions.needed:
             return replace(sample, captions=captions)
         reject(NO_CAPTION)
         return None

@@ -4,7 +4,7 @@ Every process takes the loss of the clips of all, normalised together, so that a
 processes share it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor
 from lapis import distributed
 from lapis.audio_encoders.m2d import ClassHead, M2d
 from lapis.data.batching import Batch, Draw
-from lapis.data.classes import Kind, class_names, class_targets
+from lapis.data.classes import Kind, class_names, class_targets, label_problem
 from lapis.data.mixing import Pairs, overlaid, pairs
+from lapis.data.sample import Sample
 from lapis.layers.masking import Masking
 from lapis.model import JointModel
 from lapis.objectives.learner import Encoded, Objective
@@ -79,6 +80,17 @@ class Classify(Objective):
         encoder = model.audio_encoder
         width = encoder.config.width if isinstance(encoder, M2d) else encoder.width
         self.head = ClassHead(width, len(self.classes)) if head is None else None
+
+    def check(self, samples: Iterable[Sample]) -> None:
+        """See that every clip has a label, and all are among the classes.
+
+        Raises:
+            ValueError: some have not; it says how many, and which the first ones are.
+        """
+        known = frozenset(self.classes)
+        found = (label_problem(sample, classes=known, kind=self.config.kind) for sample in samples)
+        if problems := [problem for problem in found if problem]:
+            raise ValueError(f"{len(problems)} clips cannot be learned from: {'; '.join(problems[:3])}")
 
     def forward(self, model: JointModel, batch: Batch, encoded: Encoded) -> dict[str, Float[Tensor, ""]]:
         """The term `classify`, over the clips of all processes.

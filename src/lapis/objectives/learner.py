@@ -3,7 +3,7 @@
 DDP, FSDP and compilation see only what passes through a wrapped module's `forward`; the learner is that module.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lapis.data.batching import Batch
+from lapis.data.sample import Sample
 from lapis.model import JointModel, Logits
 from lapis.ragged import Ragged
 
@@ -60,6 +61,13 @@ class Objective(nn.Module):
 
     def after_step(self, model: JointModel, *, step: int) -> None:
         """What moves without a gradient: averages of weights, centres."""
+
+    def check(self, samples: Iterable[Sample]) -> None:
+        """Look at what it will be given, before the first step.
+
+        Raises:
+            ValueError: it cannot learn from some of them.
+        """
 
     def logits(self) -> Logits | None:
         """How cosines become logits by now, where this objective compares sounds with texts."""

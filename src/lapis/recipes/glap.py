@@ -7,28 +7,26 @@ seven languages, and pairs are compared by the sigmoid loss. What the paper and 
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from lapis import small
 from lapis.audio_encoders.dasheng import Dasheng
 from lapis.data.batching import Budget
 from lapis.data.captions import Captions
 from lapis.data.loader import Reading
 from lapis.data.mixture import Mixture, Part
-from lapis.data.sources import SourceConfig, Tars
+from lapis.data.sources import Tars
 from lapis.data.spoken import Spoken
-from lapis.datasets.pocket import Pocket
 from lapis.evaluation.retrieval import Retrieval
 from lapis.layers.projection import Perceptron
 from lapis.model import JointModel
 from lapis.objectives.contrast import GLAP, GLAP_AS_RELEASED, Sigmoid
 from lapis.recipe import Check, Recipe
+from lapis.small import Form
 from lapis.text_encoders.sentence import MULTILINGUAL_USE, Sentence
 from lapis.text_encoders.sonar import Sonar
 from lapis.train.after import After, Towers
 from lapis.train.loop import Training
 from lapis.train.optim import AdamW, Cosine
 
-Domain = Literal["sound", "music", "speech"]
-DOMAINS: tuple[Domain, ...] = ("sound", "music", "speech")
-Form = Literal["paper", "pool", "pocket"]
 Departures = Literal["as_described", "as_released"]
 """Where the released configuration does something else than the paper says: what it says, or what that does."""
 Words = Literal["translated", "english"]
@@ -152,7 +150,7 @@ def _small(recipe: Recipe, *, form: Form) -> Recipe:
         ),
         objectives=(replace(objective, learned="log_scale"),),
         data=replace(recipe.data, parts=_parts(form)),
-        checks=tuple(Check(domain, _source(form, "val", domain), _protocol(form, domain)) for domain in DOMAINS),
+        checks=small.checks(form),
         budget=Budget(clips=SMALL_CLIPS, seconds=size.seconds, clip_seconds=size.clip_seconds),
         # No worker: two cores have no room for one beside the training itself, and every clip is decoded only once.
         reading=Reading(workers=0, keep_bytes=2 << 30),
@@ -169,23 +167,12 @@ def _small(recipe: Recipe, *, form: Form) -> Recipe:
 
 def _parts(form: Form) -> tuple[Part, ...]:
     """Domains alike; within speech English, Chinese and other languages alike, where they are there."""
-    speech = _source(form, "train", "speech")
+    speech = small.source(form, "train", "speech")
     groups = [Spoken(speech, ("eng_Latn",)), Spoken(speech, ("eng_Latn", "zho_Hans"), others=True)]
     if form == "pool":
         groups.insert(1, Spoken(speech, ("zho_Hans",)))
     return (
-        Part(_source(form, "train", "sound")),
-        Part(_source(form, "train", "music")),
+        Part(small.source(form, "train", "sound")),
+        Part(small.source(form, "train", "music")),
         *(Part(group, weight=1 / len(groups)) for group in groups),
     )
-
-
-def _source(form: Form, split: Literal["train", "val"], domain: Domain) -> SourceConfig:
-    return Pocket(split, domain) if form == "pocket" else Tars(f"pool/*-{split}-*.tar", domain=domain)
-
-
-def _protocol(form: Form, domain: Domain) -> Retrieval:
-    """Sounds by their class; speech by its words, which in the pool stand among the captions."""
-    if domain != "speech":
-        return Retrieval("label")
-    return Retrieval("transcript" if form == "pocket" else "caption")

@@ -5,16 +5,15 @@ predict the patches it does not see. Where every figure is from, and that none i
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
+from lapis import small
 from lapis.audio_encoders.slap import Slap
 from lapis.data.batching import Budget
 from lapis.data.captions import Captions
 from lapis.data.loader import Reading
 from lapis.data.mixture import Mixture, Part
-from lapis.data.sources import SourceConfig, Tars
+from lapis.data.sources import Tars
 from lapis.data.spoken import Spoken
-from lapis.datasets.pocket import Pocket
 from lapis.evaluation.retrieval import Retrieval
 from lapis.layers import spectrogram
 from lapis.model import JointModel
@@ -22,14 +21,11 @@ from lapis.objectives.caption import Caption
 from lapis.objectives.contrast import Sigmoid
 from lapis.objectives.duo import Duo
 from lapis.recipe import Check, Recipe
+from lapis.small import Form
 from lapis.text_encoders.huggingface import HuggingFace
 from lapis.text_encoders.sentence import MULTILINGUAL_USE, Sentence
 from lapis.train.loop import Training
 from lapis.train.optim import AdamW, Cosine
-
-Domain = Literal["sound", "music", "speech"]
-DOMAINS: tuple[Domain, ...] = ("sound", "music", "speech")
-Form = Literal["paper", "pool", "pocket"]
 
 GROUPS = ("sound", "music", "speech_eng", "speech_other")
 TRANSLATIONS = ("zho_Hans", "deu_Latn", "cat_Latn", "spa_Latn", "jpn_Jpan", "fra_Latn", "nld_Latn")
@@ -153,7 +149,7 @@ def _small(recipe: Recipe, *, form: Form) -> Recipe:
             replace(caption, width=size.decoder, depth=2, heads=4, hidden=2 * size.decoder, max_tokens=64),
         ),
         data=replace(recipe.data, parts=_parts(form)),
-        checks=tuple(Check(domain, _source(form, "val", domain), _protocol(form, domain)) for domain in DOMAINS),
+        checks=small.checks(form),
         budget=Budget(clips=SMALL_CLIPS, seconds=size.seconds, clip_seconds=size.clip_seconds),
         # No worker: two cores have no room for one beside the training itself, and every clip is decoded only once.
         reading=Reading(workers=0, keep_bytes=2 << 30),
@@ -165,21 +161,10 @@ def _small(recipe: Recipe, *, form: Form) -> Recipe:
 
 def _parts(form: Form) -> tuple[Part, ...]:
     """The four groups."""
-    speech = _source(form, "train", "speech")
+    speech = small.source(form, "train", "speech")
     return (
-        Part(_source(form, "train", "sound")),
-        Part(_source(form, "train", "music")),
+        Part(small.source(form, "train", "sound")),
+        Part(small.source(form, "train", "music")),
         Part(Spoken(speech, ("eng_Latn",))),
         Part(Spoken(speech, ("eng_Latn",), others=True)),
     )
-
-
-def _source(form: Form, split: Literal["train", "val"], domain: Domain) -> SourceConfig:
-    return Pocket(split, domain) if form == "pocket" else Tars(f"pool/*-{split}-*.tar", domain=domain)
-
-
-def _protocol(form: Form, domain: Domain) -> Retrieval:
-    """Sounds by their class; speech by its words, which in the pool stand among the captions."""
-    if domain != "speech":
-        return Retrieval("label")
-    return Retrieval("transcript" if form == "pocket" else "caption")

@@ -9,15 +9,15 @@ every figure: docs/recipes/m2d_clap.md.
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from lapis import small
 from lapis.audio_encoders.m2d import M2d
 from lapis.data.batching import Budget
+from lapis.data.captions import Captions
 from lapis.data.classes import labels_of
 from lapis.data.loader import Reading
 from lapis.data.mixture import Mixture, Part
-from lapis.data.sources import SourceConfig, Tars
-from lapis.datasets.pocket import Pocket
+from lapis.data.sources import Tars
 from lapis.evaluation.classification import Classification
-from lapis.evaluation.retrieval import Retrieval
 from lapis.layers import spectrogram
 from lapis.layers.augment import SpecAugment
 from lapis.layers.masking import Masking
@@ -29,16 +29,14 @@ from lapis.objectives.duo import Duo
 from lapis.objectives.learner import ObjectiveConfig
 from lapis.objectives.visible import Visible
 from lapis.recipe import Check, Recipe
+from lapis.small import DOMAINS, Domain, Form
 from lapis.text_encoders.huggingface import HuggingFace
 from lapis.text_encoders.sentence import MULTILINGUAL_USE, Sentence
 from lapis.train.after import After
 from lapis.train.loop import Training
 from lapis.train.optim import AdamW, Cosine, Lars
 
-Domain = Literal["sound", "music", "speech"]
-DOMAINS: tuple[Domain, ...] = ("sound", "music", "speech")
 Stage = Literal["1", "1.1", "2", "2.1"]
-Form = Literal["paper", "pool", "pocket"]
 Departures = Literal["as_described", "as_released"]
 """Where the released code does something else than its papers say: what they say, or what it does."""
 
@@ -145,7 +143,10 @@ def _stage_1_1(released: bool) -> Recipe:
             ),
         ),
         weights={"classify": 1.0},
-        data=Mixture.Config(parts=(Part(Tars("audioset/train-*.tar"), balanced_draws=200_000),)),
+        # Labels are what is learned: clips need no caption, and AudioSet's own tables have none.
+        data=Mixture.Config(
+            parts=(Part(Tars("audioset/train-*.tar"), balanced_draws=200_000),), captions=Captions(needed=False)
+        ),
         checks=(Check("AudioSet val", Tars("audioset/val-*.tar"), Classification(CLASS_FILE)),),
         budget=Budget(clips=64, seconds=64 * LONG_SECONDS, clip_seconds=LONG_SECONDS),
         optimizer=Lars(momentum=0.9, weight_decay=0.0),
@@ -222,8 +223,8 @@ def _small(recipe: Recipe, *, stage: Stage, form: Form) -> Recipe:
     size = SIZES[form]
     encoder = recipe.model.audio
     assert isinstance(encoder, M2d.Config)
-    small = replace(encoder, columns=38, chunk_frames=SHORT_FRAMES, width=size.width, depth=size.depth, heads=3)
-    small = replace(small, hidden=4 * size.width)
+    tower = replace(encoder, columns=38, chunk_frames=SHORT_FRAMES, width=size.width, depth=size.depth, heads=3)
+    tower = replace(tower, hidden=4 * size.width)
     steps, warmup = (size.steps, size.steps // 16) if stage == "1" else (size.steps // 4, size.steps // 32)
     recipe = replace(
         recipe,
@@ -235,31 +236,31 @@ def _small(recipe: Recipe, *, stage: Stage, form: Form) -> Recipe:
         threads=2,
     )
     if stage == "1.1":
-        return _small_classes(recipe, encoder=small, form=form)
+        return _small_classes(recipe, encoder=tower, form=form)
     model = JointModel.Config(
-        audio=small,
+        audio=tower,
         text=Sentence.Config(MULTILINGUAL_USE, width=512),
         width=512,
         chunk_seconds=None,
         audio_projection=Linear.Config(),
         text_projection=None if stage == "1" else Linear.Config(bias=True),
     )
-    parts, checks = _corpus(form)
+    parts = tuple(Part(small.source(form, "train", domain)) for domain in DOMAINS)
     return replace(
         recipe,
         model=model,
         objectives=tuple(_shrunk(objective, steps=steps) for objective in recipe.objectives),
         weights=dict.fromkeys(recipe.weights, 1.0),  # 0.01 needs more steps than there are here
         data=Mixture.Config(parts=parts),
-        checks=checks,
+        checks=small.checks(form),
     )
 
 
 def _small_classes(recipe: Recipe, *, encoder: M2d.Config, form: Form) -> Recipe:
     """Stage 1.1 on the labels of sound and music, one a clip; their names are read from the corpus itself."""
     domains: tuple[Domain, ...] = ("sound", "music")
-    train = {domain: _source(form, "train", domain) for domain in domains}
-    val = {domain: _source(form, "val", domain) for domain in domains}
+    train = {domain: small.source(form, "train", domain) for domain in domains}
+    val = {domain: small.source(form, "val", domain) for domain in domains}
     clips = {domain: source.build() for domain, source in train.items()}
     samples = [s for listed in clips.values() for s in listed] + [s for source in val.values() for s in source.build()]
     classes = labels_of(samples)
@@ -288,17 +289,3 @@ def _shrunk(objective: ObjectiveConfig, *, steps: int) -> ObjectiveConfig:
         )
     assert isinstance(objective, Visible.Config)
     return replace(objective, objective=contrast, complete_to=None)
-
-
-def _corpus(form: Form) -> tuple[tuple[Part, ...], tuple[Check, ...]]:
-    parts = tuple(Part(_source(form, "train", domain)) for domain in DOMAINS)
-    # In the pool the words of speech stand among the captions.
-    label, words = Retrieval("label"), Retrieval("transcript" if form == "pocket" else "caption")
-    protocols = {"sound": label, "music": label, "speech": words}
-    return parts, tuple(Check(domain, _source(form, "val", domain), protocols[domain]) for domain in DOMAINS)
-
-
-def _source(form: Form, split: Literal["train", "val"], domain: Domain) -> SourceConfig:
-    if form == "pocket":
-        return Pocket(split, domain)
-    return Tars(f"pool/*-{split}-*.tar", domain=domain)

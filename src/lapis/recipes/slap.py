@@ -7,13 +7,12 @@ with captions alone, for captioning. What the paper states and what is our choic
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from lapis import small
 from lapis.audio_encoders.slap import Slap
 from lapis.data.batching import Budget
 from lapis.data.loader import Reading
 from lapis.data.mixture import Mixture, Part
-from lapis.data.sources import SourceConfig, Tars
-from lapis.datasets.pocket import Pocket
-from lapis.evaluation.retrieval import Retrieval
+from lapis.data.sources import Tars
 from lapis.layers import spectrogram
 from lapis.model import JointModel
 from lapis.objectives.caption import Caption
@@ -21,16 +20,14 @@ from lapis.objectives.contrast import Softmax
 from lapis.objectives.distill import Distill
 from lapis.objectives.learner import ObjectiveConfig
 from lapis.recipe import Check, Recipe
+from lapis.small import DOMAINS, Form
 from lapis.text_encoders.huggingface import HuggingFace
 from lapis.text_encoders.sentence import MULTILINGUAL_USE, Sentence
 from lapis.train.after import After
 from lapis.train.loop import Training
 from lapis.train.optim import AdamW, Cosine
 
-Domain = Literal["sound", "music", "speech"]
-DOMAINS: tuple[Domain, ...] = ("sound", "music", "speech")
 Stage = Literal["pretraining", "wavcaps", "retrieval", "captioning"]
-Form = Literal["paper", "pool", "pocket"]
 Captioned = Literal["audiocaps", "clotho"]
 
 STEPS = 106_445
@@ -183,7 +180,7 @@ def _small(recipe: Recipe, *, form: Form) -> Recipe:
     steps = size.steps if recipe.after is None else size.steps // 4
     assert isinstance(recipe.schedule, Cosine)
     peak = size.peak * recipe.schedule.peak / PEAK  # a tuning is as much slower as in the paper's form
-    small = replace(
+    shrunk = replace(
         recipe,
         model=JointModel.Config(
             audio=Slap.Config(
@@ -198,15 +195,15 @@ def _small(recipe: Recipe, *, form: Form) -> Recipe:
             text_projection=None,
         ),
         objectives=tuple(_shrunk(objective, size=size) for objective in recipe.objectives),
-        data=Mixture.Config(parts=tuple(Part(_source(form, "train", domain)) for domain in DOMAINS)),
-        checks=tuple(Check(domain, _source(form, "val", domain), _protocol(form, domain)) for domain in DOMAINS),
+        data=Mixture.Config(parts=tuple(Part(small.source(form, "train", domain)) for domain in DOMAINS)),
+        checks=small.checks(form),
         budget=Budget(clips=size.clips, seconds=size.seconds, clip_seconds=5.0 if form == "pocket" else 30.0),
         # No worker: two cores have no room for one beside the training itself, and every clip is decoded only once.
         reading=Reading(workers=0, keep_bytes=2 << 30),
         training=replace(recipe.training, precision="float32", keep_best=None),
         threads=2,
     )
-    return _steps(small, steps=steps, peak=peak, warmup=steps // 20)
+    return _steps(shrunk, steps=steps, peak=peak, warmup=steps // 20)
 
 
 def _shrunk(objective: ObjectiveConfig, *, size: _Size) -> ObjectiveConfig:
@@ -216,14 +213,3 @@ def _shrunk(objective: ObjectiveConfig, *, size: _Size) -> ObjectiveConfig:
         return replace(objective, hidden=256, bottleneck=64, prototypes=size.prototypes)
     assert isinstance(objective, Caption.Config)
     return replace(objective, width=size.decoder, depth=2, heads=4, hidden=2 * size.decoder, max_tokens=64)
-
-
-def _source(form: Form, split: Literal["train", "val"], domain: Domain) -> SourceConfig:
-    return Pocket(split, domain) if form == "pocket" else Tars(f"pool/*-{split}-*.tar", domain=domain)
-
-
-def _protocol(form: Form, domain: Domain) -> Retrieval:
-    """Sounds by their class; speech by its words, which in the pool stand among the captions."""
-    if domain != "speech":
-        return Retrieval("label")
-    return Retrieval("transcript" if form == "pocket" else "caption")

@@ -212,9 +212,9 @@ def geometry(official: Mapping[str, Tensor]) -> Sonar.Config:
 
 
 def renamed(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Official SONAR tensors under the names of this file; fairseq's names, from before fairseq2, too."""
+    """Official SONAR tensors, of fairseq2's layout, under the names of this file."""
     ours: dict[str, Tensor] = {}
-    for name, tensor in (_from_fairseq(official) if "embed_tokens.weight" in official else official).items():
+    for name, tensor in official.items():
         if name == "encoder_frontend.embed.weight":
             ours["embedding.weight"] = tensor
         elif name.startswith("encoder.layers."):
@@ -223,28 +223,6 @@ def renamed(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
             ours[f"transformer.blocks.{number}.{_LAYER.get(part, part)}.{leaf}"] = tensor
         elif name.startswith("layer_norm."):
             ours[f"transformer.norm.{name.removeprefix('layer_norm.')}"] = tensor
-        else:
-            ours[name] = tensor
-    return ours
-
-
-_FAIRSEQ = {"self_attn.out_proj": "self_attn.output_proj", "fc1": "ffn.inner_proj", "fc2": "ffn.output_proj"}
-_FAIRSEQ |= {"final_layer_norm": "ffn_layer_norm"}
-
-
-def _from_fairseq(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """fairseq's names as fairseq2's, and its first tokens in the order in which the tokenizer counts them."""
-    ours: dict[str, Tensor] = {}
-    for name, tensor in official.items():
-        if name in ("version", "embed_positions._float_tensor"):
-            continue
-        if name == "embed_tokens.weight":
-            # Start, padding, end, unknown become padding, unknown, start, end.
-            ours["encoder_frontend.embed.weight"] = torch.cat([tensor[[1, 3, 0, 2]], tensor[4:]])
-        elif name.startswith("layers."):
-            _, number, rest = name.split(".", 2)
-            part, _, leaf = rest.rpartition(".")
-            ours[f"encoder.layers.{number}.{_FAIRSEQ.get(part, part)}.{leaf}"] = tensor
         else:
             ours[name] = tensor
     return ours

@@ -23,6 +23,14 @@ class After:
     folder: str
     take: tuple[str, ...]
 
+    def check(self) -> None:
+        """See that the folder is there.
+
+        Raises:
+            ValueError: it holds no finished run.
+        """
+        saved.describe(self.folder)
+
     def into(self, model: JointModel) -> str:
         """Put them into a fresh model; the rest of it stays as it began. Says what was taken and what was not.
 
@@ -33,7 +41,7 @@ class After:
             ValueError: `folder` holds no finished run, or a tensor is missing or of another shape, or nothing in the
                 model has one of the beginnings.
         """
-        saved.describe(self.folder)
+        self.check()
         path = Path(self.folder) / saved.WEIGHTS_NAME
         before, own = weights.read(path), model.state_dict()
         if idle := [start for start in self.take if not any(name.startswith(start) for name in own)]:
@@ -53,6 +61,21 @@ class Towers:
     audio: str | None = None
     text: str | None = None
 
+    def check(self) -> None:
+        """See that the files are there.
+
+        Raises:
+            ValueError: one is not.
+        """
+        for file, name in ((self.audio, "audio"), (self.text, "text")):
+            if file is not None and not data_path(file).is_file():
+                addresses = {"audio": dasheng.WEIGHTS_ADDRESS, "text": sonar.WEIGHTS_ADDRESS}
+                raise ValueError(
+                    f"{data_path(file)}: expected the published weights of the {name} tower, there is no such file: "
+                    f"fetch {addresses[name]} and put it there, set after.{name} to its path, or after=null to begin "
+                    "with random weights"
+                )
+
     def into(self, model: JointModel) -> str:
         """Put them into the towers of a fresh model, whose projections stay as they began. Says what begins with what.
 
@@ -60,6 +83,7 @@ class Towers:
             ValueError: a file is not there, does not hold such a tower whole, or of no tower like this one weights are
                 known.
         """
+        self.check()
         told = [
             _begin(model.audio_encoder, self.audio, name="audio"),
             _begin(model.text_encoder, self.text, name="text"),
@@ -67,11 +91,11 @@ class Towers:
         return "\n".join([*told, "projections begin with random weights"])
 
 
-_PUBLISHED: Mapping[type, tuple[Callable[[Mapping[str, Tensor]], dict[str, Tensor]], str]] = {
-    Dasheng: (dasheng.renamed, dasheng.WEIGHTS_ADDRESS),
-    Sonar: (sonar.renamed, sonar.WEIGHTS_ADDRESS),
+_PUBLISHED: Mapping[type, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
+    Dasheng: dasheng.renamed,
+    Sonar: sonar.renamed,
 }
-"""Of each tower, how its published names become ours, and where the file is."""
+"""Of each tower, how its published names become ours."""
 
 
 def _begin(tower: object, file: str | None, *, name: str) -> str:
@@ -81,14 +105,8 @@ def _begin(tower: object, file: str | None, *, name: str) -> str:
     if type(tower) not in _PUBLISHED or not isinstance(tower, nn.Module):
         known = ", ".join(kind.__name__ for kind in _PUBLISHED)
         raise ValueError(f"after.{name}: published weights of {known} can be taken, not of {type(tower).__name__}")
-    renamed, address = _PUBLISHED[type(tower)]
     path = data_path(file)
-    if not path.is_file():
-        raise ValueError(
-            f"{path}: expected the published weights of the {name} tower, there is no such file: fetch {address} and "
-            f"put it there, set after.{name} to its path, or after=null to begin with random weights"
-        )
-    taken = renamed(weights.read(path))
+    taken = _PUBLISHED[type(tower)](weights.read(path))
     weights.load_strictly(tower, taken, source=str(path))
     return f"{name} tower: {len(taken)} tensors from {path}"
 

@@ -34,7 +34,7 @@ class Answers:
     """
 
     def __init__(self, *, memory_bytes: int, folder: Path | None) -> None:
-        self._folder, self._free = folder, memory_bytes
+        self._folder, self._most, self._free = folder, memory_bytes, memory_bytes
         self._kept: dict[str, Tensor] = {}
         self._again: set[str] = set()
         self._keys: list[str] = []
@@ -68,6 +68,8 @@ class Answers:
                 file.write(save({"answer": answer.contiguous()}))
 
     def _remember(self, key: str, answer: Tensor) -> None:
+        if answer.nbytes > self._most:
+            return
         while answer.nbytes > self._free and self._keys:
             place = self._random.randrange(len(self._keys))
             self._keys[place], self._keys[-1] = self._keys[-1], self._keys[place]
@@ -128,14 +130,15 @@ class FrozenTowers:
     def measures(self) -> dict[str, float]:
         """Of each tower the share of the answers that were known, since it was last asked.
 
+        The cached step (`Training.cached_clips`) asks twice; the second time it finds what the first has computed.
+
         Raises:
-            ValueError: nobody has ever asked a tower.
+            ValueError: nobody has ever asked one of the towers.
         """
-        if self._towers and not any(tower.ever_asked for tower in self._towers.values()):
-            names = " and ".join(self._towers)
+        if never := [name for name, tower in self._towers.items() if not tower.ever_asked]:
             raise ValueError(
-                f"frozen_features: no objective asks the {names} tower for answers to whole clips; masks make inputs "
-                "of their own, which are never the same twice"
+                f"frozen_features: no objective asks the {never[0]} tower for answers to whole clips; masks make "
+                "inputs of their own, which are never the same twice"
             )
         shares = {f"known_{name}": tower.known / max(1, tower.asked) for name, tower in self._towers.items()}
         for tower in self._towers.values():
