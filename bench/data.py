@@ -2,7 +2,8 @@
 
 All forms read the same Opus or FLAC clips and decode them to the same samples (the sums are compared), in two worker
 processes, one form after another in every round, so that what else the machine does weighs on all alike. `decoding` is
-libsndfile over bytes that are in memory already: what none can be faster than. The streams read their tars from end to
+libsndfile over bytes that are in memory already: what none can be faster than; `soundfile.read` is the same as that
+package does it, with a seek after the end. The streams read their tars from end to
 end, so that they can shuffle only within a buffer; the others read every clip in random order. `webdataset` is measured
 where the package is installed.
 """
@@ -12,6 +13,7 @@ import io
 import json
 import multiprocessing
 import os
+import resource
 import statistics
 import tarfile
 import tempfile
@@ -19,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +30,26 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from lapis.data.batching import Budget
+from lapis.data.batching import Budget, Draw
 from lapis.data.loader import Loader, Reading
-from lapis.data.mixture import Mixture, Part, shuffled
+from lapis.data.mixture import Mixture, Part
+from lapis.data.order import shuffled
 from lapis.data.sources import Tars
 
 CLIPS = 32
 """In a batch."""
 
 
+class Forward(soundfile.SoundFile):
+    """Without the seek that soundfile makes after each read, which costs Opus a quarter of its decoding."""
+
+    def seekable(self) -> bool:  # noqa: D102  (soundfile's own)
+        return False
+
+
 def decode(content: bytes) -> torch.Tensor:
-    samples, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    with Forward(io.BytesIO(content)) as file:
+        samples = file.read(file.frames, dtype="float32")
     return torch.from_numpy(samples if samples.ndim == 1 else samples.mean(axis=1, dtype=np.float32))
 
 
@@ -85,18 +97,21 @@ def of_loader(data: Any, *, workers: int) -> tuple[int, float]:
     return _drained((rows, lengths) for rows, lengths in loader)
 
 
-def indexed(mixture: Mixture, *, count: int, workers: int) -> tuple[int, float]:
+class Once(Mixture):
+    """A mixture of one source that ends after an epoch, so that no worker reads on into the next one."""
+
+    def draws(self, position: int) -> Iterator[Draw]:  # noqa: D102  (the mixture's own)
+        return islice(super().draws(position), len(self.sources[0]) - position)
+
+
+def indexed(mixture: Mixture, *, workers: int) -> tuple[int, float]:
     budget = Budget(clips=CLIPS, seconds=1e9, clip_seconds=1e6)
     loader = Loader(mixture, budget=budget, sample_rate=RATE, reading=Reading(workers=workers))
 
     def batches() -> Iterator[tuple[torch.Tensor, list[int]]]:
         for batch in loader.batches(0):
             assert not batch.dropped, batch.dropped[0]
-            left = sum(draw.number < count for draw in batch.draws)  # the last batch goes on into the next epoch
-            lengths = list(batch.waveforms.lengths[:left])
-            yield batch.waveforms.rows[: sum(lengths)], lengths
-            if batch.position >= count:
-                return
+            yield batch.waveforms.rows, list(batch.waveforms.lengths)
 
     return _drained(batches())
 
@@ -112,18 +127,21 @@ def _drained(batches: Any) -> tuple[int, float]:
     return count, total
 
 
-def _decode_part(contents: list[bytes]) -> tuple[int, float]:
-    return _drained(packed([decode(content)]) for content in contents)
+def plain(content: bytes) -> torch.Tensor:
+    samples, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    return torch.from_numpy(samples if samples.ndim == 1 else samples.mean(axis=1, dtype=np.float32))
 
 
-def decoding(contents: list[bytes], *, workers: int) -> tuple[int, float]:
+def decoding(
+    contents: list[bytes], *, workers: int, decode: Callable[[bytes], torch.Tensor] = decode
+) -> tuple[int, float]:
     """Each worker its share, held in memory since before the fork."""
     shares = [contents[worker::workers] for worker in range(workers)]
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
 
     def work(share: list[bytes]) -> None:
-        sending.send(_decode_part(share))
+        sending.send(_drained(packed([decode(content)]) for content in share))
 
     children = [context.Process(target=work, args=(share,)) for share in shares]
     for child in children:
@@ -148,6 +166,7 @@ def webdataset(tars: list[Path], *, workers: int) -> tuple[int, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of tars; made of tones unless told")
+    parser.add_argument("--shards", type=int, default=8, help="so many of the tars, evenly from their names' order")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="few clips, one round")
@@ -160,42 +179,73 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
-    tars = sorted(options.data.glob("*.tar")) if options.data else tones(folder, quick=options.quick)
+    tars = chosen(options.data, options.shards, folder) if options.data else tones(folder, quick=options.quick)
     contents, paths = laid_out(tars, folder / "tree")
     count, num_bytes = len(contents), sum(map(len, contents))
     begin = time.perf_counter()
-    mixture = Mixture.Config((Part(Tars(str(tars[0].parent / "*.tar"))),)).build(seed=0)
+    mixture = Once(Mixture.Config((Part(Tars(str(tars[0].parent / "*.tar"))),)), seed=0)
     index_seconds = time.perf_counter() - begin
     workers = options.workers
     forms: dict[str, Callable[[], tuple[int, float]]] = {
         "decoding": partial(decoding, contents, workers=workers),
-        "indexed tars": partial(indexed, mixture, count=count, workers=workers),
+        "soundfile.read": partial(decoding, contents, workers=workers, decode=plain),
+        "indexed tars": partial(indexed, mixture, workers=workers),
         "file tree": partial(of_loader, Tree(paths), workers=workers),
         "tarfile stream": partial(of_loader, Streamed(tars), workers=workers),
     }
     if find_spec("webdataset"):
         forms["webdataset"] = partial(webdataset, tars, workers=workers)
     times: dict[str, list[float]] = {name: [] for name in forms}
+    costs: dict[str, list[float]] = {name: [] for name in forms}
     sums: dict[str, float] = {}
     for _ in range(1 if options.quick else options.rounds):
         for name, form in forms.items():
-            begin = time.perf_counter()
+            begin, spent = time.perf_counter(), processor_seconds()
             read, total = form()
             times[name].append(time.perf_counter() - begin)
+            costs[name].append(processor_seconds() - spent)
             assert read == count, f"{name} read {read} of {count} clips"
             sums[name] = total
     expected = sums["decoding"]
     assert all(abs(total - expected) < 1e-6 * expected for total in sums.values()), sums
     print(f"{count:,} clips, {num_bytes / 1e6:.1f} MB of sound in {len(tars)} tars, {workers} workers")
     print(f"opened and indexed in {index_seconds:.2f} s")
-    print(f"{'':16}{'clips/s':>10}{'MB/s':>8}   over decoding")
+    print(
+        f"{'':16}{'clips/s':>10}{'MB/s':>8}{'ms of processor/clip':>22}{'over decoding: time':>21}{'processor':>11}"
+        f"{'over soundfile.read':>21}"
+    )
     for name, values in times.items():
-        middle = statistics.median(values)
-        over = statistics.median(one / alone for one, alone in zip(values, times["decoding"], strict=True)) - 1
-        print(f"{name:16}{count / middle:10.0f}{num_bytes / 1e6 / middle:8.2f}   {over:+.1%}")
-    told = {"clips": count, "bytes": num_bytes, "workers": workers, "index_seconds": index_seconds, "seconds": times}
+        middle, cost = statistics.median(values), statistics.median(costs[name]) / count
+        line = f"{name:16}{count / middle:10.0f}{num_bytes / 1e6 / middle:8.2f}{1000 * cost:22.3f}"
+        line += f"{over(values, times['decoding']):+21.1%}{over(costs[name], costs['decoding']):+11.1%}"
+        print(f"{line}{over(costs[name], costs['soundfile.read']):+21.1%}")
+    told = {"clips": count, "bytes": num_bytes, "workers": workers, "index_seconds": index_seconds}
+    told |= {"seconds": times, "processor_seconds": costs}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(told, indent=2))
+
+
+def processor_seconds() -> float:
+    """Of this process and of those it has waited for: what else the machine does weighs little on it."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(of.ru_utime + of.ru_stime for of in used)
+
+
+def over(values: list[float], alone: list[float]) -> float:
+    """How much more than the others of the same round, in the median."""
+    return statistics.median(one / other for one, other in zip(values, alone, strict=True)) - 1
+
+
+def chosen(data: Path, shards: int, folder: Path) -> list[Path]:
+    """Some tars of a folder, by links in one of their own."""
+    found = sorted(data.glob("*.tar"))
+    (folder / "tars").mkdir()
+    links = []
+    for place in range(min(shards, len(found))):
+        path = found[place * len(found) // min(shards, len(found))]
+        links.append(folder / "tars" / path.name)
+        links[-1].symlink_to(path.resolve())
+    return links
 
 
 def tones(folder: Path, *, quick: bool) -> list[Path]:

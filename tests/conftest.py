@@ -1,11 +1,15 @@
 """What all tests share: a cache of their own, no hub, the repository's data, and few threads."""
 
 import os
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from lapis.cli import main
 
 # Machines differ in speed, and the first call of a kernel is slow: no deadline on an example.
 settings.register_profile("lapis", deadline=None)
@@ -25,6 +29,31 @@ def places(tmp_path_factory: pytest.TempPathFactory):
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     os.environ["LAPIS_CACHE"] = str(shared / "lapis-cache")
     os.environ["LAPIS_DATA"] = str(ROOT / "data")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command leaves behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def lapis(monkeypatch, capsys, tmp_path):
+    """The command `lapis` with these words, in this process and in the test's folder: starting one takes seconds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which `main` replaces
+
+    def call(*words: object) -> Answer:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(map(str, words)))
+        return Answer(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -527,14 +527,14 @@ def _show_warning(message: Warning | str, *place: object) -> None:
     sys.stderr.write(f"lapis: {message}\n")
 
 
-def main() -> None:
-    """Run the command line; what a user can mend is one sentence on standard error and exit status 2."""
+def main(words: "Iterable[str] | None" = None) -> None:
+    """Run the command line, or these words; what a user can mend is a sentence on standard error and exit status 2."""
     # Threads that wait for each other must not hold the processor meanwhile: where something else runs beside two
     # training threads on two cores, a step takes ten times as long otherwise. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.showwarning = _show_warning
     try:
-        app()
+        app(words)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"lapis: {error}\n")
         sys.exit(2)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from data.corpus import sound_bytes, tones, write_tar
-from lapis.cli_data import app, find_parts
+from lapis.cli_data import app
+from lapis.cli_data.verify import find_parts
 from lapis.data.mixture import Mixture, Part
 from lapis.data.sources import Tars
 from lapis.values import to_values

@@ -58,11 +58,11 @@ def test_what_goes_in_comes_out(tars, tmp_path):
     )
 
 
-def test_the_pocket_corpus_in_opus_by_one_process_and_by_three(tmp_path):
+def test_the_pocket_corpus_in_opus_by_one_process_and_by_two(tmp_path):
     one = prepare(Pocket("val", "music"), out=tmp_path / "one", name="m", shard_clips=11, workers=1)
-    three = prepare(Pocket("val", "music"), out=tmp_path / "three", name="m", shard_clips=11, workers=3)
-    assert one.clips == three.clips == 53 and one.shards == 5
-    assert _files(tmp_path / "one") == _files(tmp_path / "three")
+    two = prepare(Pocket("val", "music"), out=tmp_path / "two", name="m", shard_clips=11, workers=2)
+    assert one.clips == two.clips == 53 and one.shards == 5
+    assert _files(tmp_path / "one") == _files(tmp_path / "two")
     for sample in Tars(f"{tmp_path}/one/*.tar").build():
         assert audio.info(sample.audio.open()).seconds == sample.seconds
 
@@ -264,7 +264,7 @@ def longer(tmp_path):
 
 def test_killed_at_random_moments(longer, tmp_path):
     state, ends = random.Random(4), []
-    for _ in range(6):
+    for _ in range(3):
         process = subprocess.Popen(_command(tmp_path, "--workers", 2), stdout=subprocess.PIPE, text=True)
         # Two workers, and what looks after the semaphores.
         while process.poll() is None and len(_children(process.pid)) < 3:
@@ -312,7 +312,8 @@ def test_a_full_disk(longer, tmp_path, workers):
 
     command = _command(tmp_path, "--workers", workers)
     full = subprocess.run(command, capture_output=True, text=True, preexec_fn=no_room, check=False)
-    assert full.returncode == 2 and "File too large" in full.stderr and "Traceback" not in full.stderr
+    assert full.returncode == 2 and full.stderr.startswith("lapis: [Errno 27] File too large: ")
+    assert "out-00000" in full.stderr and full.stderr.count("\n") == 1
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [".lock", "prepared.json", "shards.jsonl"]
     room = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -13,7 +13,8 @@ from data.corpus import tones, write_tar
 from lapis.data.batching import Budget, plan
 from lapis.data.captions import Captions
 from lapis.data.loader import Loader, Reading
-from lapis.data.mixture import Mixture, Part, hash_numbers, shuffled
+from lapis.data.mixture import Mixture, Part
+from lapis.data.order import hash_numbers, shuffled
 from lapis.data.shards import index_shard
 from lapis.data.sources import Tars
 

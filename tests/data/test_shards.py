@@ -92,3 +92,16 @@ def test_a_shard_that_shrank_after_it_was_indexed_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[: place.offset + 5])
     with pytest.raises(ValueError, match=r"clip001\.flac: expected \d+ bytes at \d+, only 5 are there"):
         place.open()
+
+
+def test_a_tar_cut_anywhere_before_its_end_mark_is_refused(tmp_path):
+    path = write_tar(tmp_path / "whole.tar", tones(2, seconds=0.05))
+    with tarfile.open(path) as tar:
+        places = [(member.offset, member.offset_data + member.size) for member in tar.getmembers()]
+    end = -(-places[-1][1] // 512) * 512
+    # Around every border of the tar's blocks, within headers, within members, within padding and the end mark.
+    for at in sorted({max(1, border + step) for place in places for border in place for step in (-1, 0, 1, 300)}):
+        cut = tmp_path / "cut.tar"
+        cut.write_bytes(path.read_bytes()[: min(at, end + 511)])
+        with pytest.raises(ValueError, match=r"cut\.tar (is cut short|is not a whole tar)"):
+            records(cut)

@@ -73,19 +73,18 @@ def outline(mixture: Mixture, *, steps: int, budget: Budget, processes: int = 1,
         for draw in each.draws
     ]
     draws = steps * clips
-    parts = mixture.config.parts
     branches = []
-    for part, source, share in zip(parts, mixture.sources, mixture.shares, strict=True):
+    for leaf, source, share in zip(mixture.leaves, mixture.sources, mixture.shares, strict=True):
         branches.append(
             Branch(
-                name=str(part.source),
-                weight=part.weight,
+                name=str(leaf.source),
+                weight=leaf.weight,
                 share=share,
                 clips=len(source),
                 hours=source.total_seconds / 3600,
                 draws=round(draws * share),
                 epochs=draws * share / len(source),
-                balanced=part.balanced_draws is not None,
+                balanced=leaf.part.balanced_draws is not None,
             )
         )
     return Outline(

@@ -8,7 +8,6 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -54,7 +53,8 @@ class IndexedSamples(Sequence[Sample]):
         """
         if isinstance(place, slice):
             return [self[number] for number in range(*place.indices(len(self)))]
-        shard, entry = self._entry(place)
+        shard, row = self._find(place)
+        entry = shard.entry(row, files=self._files)
         sound, words = self._places(shard, entry)
         content = words.open() if isinstance(words, Range) else self._file_bytes(words)
         return make_sample(parse_object(content, name=str(words)), key=entry.key, audio=sound, where=str(words))
@@ -81,7 +81,10 @@ class IndexedSamples(Sequence[Sample]):
 
     def ranges(self, place: int) -> tuple[Range, ...]:
         """What reading a sample will ask of a store; nothing where the shard is a file of this machine."""
-        shard, entry = self._entry(place)
+        shard, row = self._find(place)
+        if shard.shard.is_local:
+            return ()
+        entry = shard.entry(row, files=self._files)
         return tuple(of for of in self._places(shard, entry) if isinstance(of, Range))
 
     def _find(self, place: int) -> tuple[ShardIndex, int]:
@@ -102,10 +105,6 @@ class IndexedSamples(Sequence[Sample]):
         self._rows.move_to_end(number)
         return shard, int(self._rows[number][row])
 
-    def _entry(self, place: int) -> tuple[ShardIndex, Entry]:
-        shard, row = self._find(place)
-        return shard, shard.entry(row, files=self._files)
-
     def _places(self, shard: ShardIndex, entry: Entry) -> tuple[Location | Range, Location | Range]:
         """Where the sound and the words are."""
         suffix = sound_of(entry.members)
@@ -114,7 +113,7 @@ class IndexedSamples(Sequence[Sample]):
         for name in (suffix, "json"):
             offset, size = entry.members[name]
             if shard.shard.is_local:
-                found.append(Location(Path(shard.shard.address), offset, size, f"{entry.key}.{name}"))
+                found.append(Location(shard.shard_path, offset, size, f"{entry.key}.{name}"))
             else:
                 found.append(Range(shard.shard, offset, size, f"{entry.key}.{name}", self._patience))
         return found[0], found[1]

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lapis.data.captioned import Captioned, Made, with_captions
 from lapis.data.sample import Sample
 from lapis.data.shards import Record, open_shard, records, sound_of
 from lapis.data.sources import SourceConfig, Tars
@@ -32,8 +33,12 @@ class Listing:
         """Open the source, or find its tars.
 
         Raises:
-            ValueError: the source cannot be opened, or no tar matches.
+            ValueError: the source cannot be opened, or no tar matches, or a table of captions is damaged.
         """
+        self._tables: list[Made] = []
+        while isinstance(config, Captioned):  # what is below may be tars
+            self._tables[:0] = config.read_tables()
+            config = config.source
         self.config = config
         self._tars = _tar_paths(config) if isinstance(config, Tars) and "://" not in config.pattern else None
         self._whole = config.build() if self._tars is None else None
@@ -47,6 +52,10 @@ class Listing:
         return None if self.config.domain else sum(map(_num_records, self._tars))
 
     def __iter__(self) -> Iterator[Sample | Unreadable]:
+        for place in self._places():
+            yield with_captions(place, self._tables) if self._tables and isinstance(place, Sample) else place
+
+    def _places(self) -> Iterator[Sample | Unreadable]:
         if self._whole is not None:
             yield from _places(self._whole, name=str(self.config))
         for path in self._tars or ():

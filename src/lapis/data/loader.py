@@ -2,13 +2,15 @@
 
 import random
 import signal
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lapis import audio, distributed
+from lapis.clock import taken, timed
 from lapis.data.ahead import expect
 from lapis.data.batching import Batch, Budget, Draw, Dropped, Plan, plan
 from lapis.data.mixture import Mixture
@@ -40,7 +42,7 @@ class Loader:
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
-        for read in DataLoader(
+        loading = DataLoader(
             self._reader,
             sampler=plans,
             batch_size=None,
@@ -51,11 +53,16 @@ class Loader:
             generator=torch.Generator(),
             multiprocessing_context=None if self._mixture.may_fork or not self._reading.workers else "spawn",
             worker_init_fn=_leave_interrupts_to_the_parent,
-        ):
+        )
+        asked = time.perf_counter()
+        for read in loading:
             if isinstance(read, ValueError):
                 raise read
             self._mixture.rejected.update(read.rejected)
-            yield read
+            # One that was ready before it was asked for was on its way for nobody.
+            transfer = time.perf_counter() - max(asked, read.finished)
+            yield replace(read, spent=read.spent | {"transfer": transfer})
+            asked = time.perf_counter()
 
 
 def _unchanged(read: Batch | ValueError) -> Batch | ValueError:
@@ -87,14 +94,22 @@ class Reader(Dataset):
         would reach the user with the worker's stack trace in its message. A store that does not answer is such an error
         too: to leave out its clips would make the batch depend on the weather.
         """
-        expect(of for of in self.mixture.ranges(planned.draws) if str(of) not in self._kept)
+        taken()
+        with timed("other"):
+            read = self._batch(planned)
+        return read if isinstance(read, ValueError) else replace(read, spent=taken(), finished=time.perf_counter())
+
+    def _batch(self, planned: Plan) -> Batch | ValueError:
+        with timed("storage"):
+            expect(of for of in self.mixture.ranges(planned.draws) if str(of) not in self._kept)
         waveforms, captions, draws, dropped = [], [], [], []
         rejected: list[str] = []
         for of_plan in planned.draws:
             draw = of_plan
             try:
-                draw = self.mixture.complete(of_plan, reject=rejected.append)
-                waveform = self._read(draw)
+                with timed("storage"):
+                    draw = self.mixture.complete(of_plan, reject=rejected.append)
+                draw, waveform = self.mixture.varied(draw, self._read(draw), read=self._read)
             except StorageError as error:
                 return error
             except (ValueError, OSError) as error:
@@ -114,7 +129,12 @@ class Reader(Dataset):
         name = str(draw.sample.audio)
         if name in self._kept:
             return self._kept[name]
-        place = draw.sample.audio.open()
+        with timed("storage"):
+            place = draw.sample.audio.open()
+        with timed("decode"):
+            return self._decode(draw, place, name=name)
+
+    def _decode(self, draw: Draw, place: audio.File, *, name: str) -> Waveform:
         longest = self.budget.clip_seconds
         seconds = audio.info(place).seconds if draw.sample.seconds is None else draw.sample.seconds
         if seconds > longest:

@@ -82,6 +82,11 @@ class ShardIndex:
         return sum(share.seconds for share in self.shares.values())
 
     @cached_property
+    def shard_path(self) -> Path:
+        """Of the shard, where it is a file of this machine."""
+        return Path(self.shard.address)
+
+    @cached_property
     def _members_at(self) -> int:
         return self.begin + self.samples * ROW.itemsize
 

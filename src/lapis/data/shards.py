@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from lapis import audio
@@ -181,14 +182,20 @@ def _read_members(
     except tarfile.TarError as error:
         raise ValueError(f"{name} is not a whole tar file: {error}") from error
     file.seek(end)
-    if not file.read(_BLOCK):
+    # A tar that is cut within a header looks to `tarfile` as if it ended there.
+    if len(file.read(_BLOCK)) < _BLOCK:
         raise ValueError(f"{name} is cut short: expected an end mark at byte {end}, the file ends there")
     return table
 
 
 def sound_of(members: Mapping[str, object]) -> str | None:
     """The suffix of a sample's sound; the first, where it has several."""
-    return next((suffix for suffix in members if audio.is_audio_path(f"x.{suffix}")), None)
+    return next((suffix for suffix in members if _is_sound(suffix)), None)
+
+
+@lru_cache(maxsize=1024)
+def _is_sound(suffix: str) -> bool:
+    return audio.is_audio_path(f"x.{suffix}")
 
 
 def _entry(key: str, members: Mapping[str, tuple[int, int]], *, words: bytes | None, shard: Thing) -> Entry:

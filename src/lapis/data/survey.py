@@ -11,9 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +19,7 @@ from lapis.data.listing import Listing, Unreadable
 from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
 from lapis.data.survey_sound import Measured, measure
+from lapis.data.surveyed import Listed, Sounds, Survey
 from lapis.data.workers import spread
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -31,77 +30,6 @@ SILENT_PEAK, QUIET_PEAK = 1e-3, 1e-2
 # A clip counts as clipped where more than this share of its samples is at full scale.
 CLIPPED_SHARE = 1e-3
 DIFFERENCE_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Listed:
-    """How many there are, and the first of them, each with why."""
-
-    count: int
-    examples: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Sounds:
-    """What the clips are like whose sound was read."""
-
-    read: int
-    seconds: float
-    durations: Mapping[str, float]
-    """Quantiles in seconds, by name (`5%`)."""
-    levels: Mapping[str, float]
-    """Quantiles of the root mean square, in decibels to full scale."""
-    formats: Mapping[str, int]
-    """Container, coding and sample rate."""
-    unreadable: Listed
-    broken_off: Listed
-    """Read, but less is there than the file promises."""
-    silent: Listed
-    quiet: Listed
-    clipped: Listed
-    other_duration: Listed
-    """By over a tenth of a second another one than stated."""
-    equal_bytes: Listed
-    """Clips of which an earlier one has the same bytes."""
-
-
-@dataclass(frozen=True)
-class Survey:
-    """A source as a whole. Counts by name are the most frequent first."""
-
-    clips: int
-    hours: float
-    """Stated, and where nothing is stated, as much a clip as those have that were read."""
-    stated: int
-    """Clips that say how long they are."""
-    durations: Mapping[str, float]
-    domains: Mapping[str, int]
-    spoken_languages: Mapping[str, int]
-    caption_languages: Mapping[str, int]
-    """Clips with a caption in it."""
-    captions: int
-    captions_a_clip: Mapping[str, int]
-    caption_characters: Mapping[str, Mapping[str, float]]
-    """Quantiles, by language."""
-    without_words: int
-    labels: Mapping[str, int]
-    licences: Mapping[str, int]
-    sources: Mapping[str, int]
-    splits: Mapping[str, int]
-    unreadable: Listed
-    """Places of the source that it cannot give."""
-    equal_keys: int
-    equal_captions: int
-    """Captions that stand at an earlier clip too, spelling of capitals and spaces aside."""
-    repeated_captions: Mapping[str, int]
-    """The most frequent of them, and how often they stand there."""
-    sound: Sounds | None = None
-    histograms: Mapping[str, Any] = field(default_factory=dict)
-    """For the picture: name to counts and edges."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
 
 
 def survey(

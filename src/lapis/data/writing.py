@@ -76,14 +76,24 @@ class ShardWriter:
 
 @contextmanager
 def shard_writer(path: Path) -> Iterator[ShardWriter]:
-    """Write a tar; it and then its index take their places when the block ends well, and nothing is there otherwise."""
+    """Write a tar; it and then its index take their places when the block ends well, and nothing is there otherwise.
+
+    Raises:
+        OSError: there is no room, or the folder cannot be written to; it names the tar.
+    """
     index = index_path(path)
-    with atomic_write(path) as file:
-        writer = ShardWriter(path, file)
-        yield writer
-        writer.close()
-        index.unlink(missing_ok=True)  # A tar that was here before has gone: for no moment its index is the new one's.
-    write_index(index, writer.entries, shard_bytes=writer.written().size, has_words=True)
+    try:
+        with atomic_write(path) as file:
+            writer = ShardWriter(path, file)
+            yield writer
+            writer.close()
+            index.unlink(missing_ok=True)  # A tar that was here before has gone, and its index is not the new one's.
+        write_index(index, writer.entries, shard_bytes=writer.written().size, has_words=True)
+    except OSError as error:
+        # What `write` raises does not say of which file; what has another text is a store's, and no file's.
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def index_path(tar: Path) -> Path:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lapis.data.sources import Source, Tars
+from lapis.data.indexed import IndexedSamples
+from lapis.data.sources import Tars
 from lapis.datasets.about import About
 from lapis.files import data_path
 
@@ -21,7 +22,7 @@ class Pocket:
     split: Literal["train", "val", "test"]
     domain: Literal["sound", "music", "speech"] | None = None
 
-    def build(self) -> Source:
+    def build(self) -> IndexedSamples:
         """The samples of the split."""
         return Tars(f"pocket/pocket-{self.split}-*.tar", domain=self.domain).build()
 

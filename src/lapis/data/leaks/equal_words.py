@@ -1,7 +1,7 @@
 """Captions that a benchmark shares with training: equal but for case, punctuation, accents' form and spaces.
 
-A caption that several clips of the benchmark have is a class's and not one clip's, and a few words may be equal by
-chance ("a dog barks"): neither is counted.
+A caption that several clips of the benchmark have, or more than a few of training, is a class's and not one clip's, and
+a few words may be equal by chance ("a dog barks"): none of them is counted.
 """
 
 import re
@@ -13,6 +13,8 @@ from lapis.data.sample import Sample
 
 MINIMUM_WORDS, MINIMUM_LETTERS = 5, 10
 """Of a caption that is hardly equal by chance; letters count in scripts without spaces."""
+MOST_CLIPS = 3
+"""Of training that one leaked caption may stand at, since collections overlap."""
 _WITHOUT_SPACES = re.compile("[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 
 

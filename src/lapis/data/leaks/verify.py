@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from lapis.data.leaks.equal_words import captions_of, captions_of_one
+from lapis.data.leaks.equal_words import MOST_CLIPS, captions_of, captions_of_one, plain_words
 from lapis.data.leaks.exclusion import Exclusion, clip_of, read_exclusion
 from lapis.data.leaks.fingerprint import NO_SOUND, Fingerprint
 from lapis.data.leaks.ids import ids_of
@@ -16,7 +16,7 @@ from lapis.data.leaks.prints import Printed, prints_of
 from lapis.data.leaks.sound_index import Match, SoundIndex
 from lapis.data.listing import Listing, Unreadable
 from lapis.data.making import Place
-from lapis.data.mixture import Part
+from lapis.data.mixture import Mixture, Part
 from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
 
@@ -95,12 +95,13 @@ def find_leaks(
     problems = benchmarks.problems
     clips = 0
     excluded: Counter[str] = Counter()
-    for part in training:
-        listing = Listing(part.source)
+    for leaf in Mixture.Config(tuple(training)).leaves():
+        listing = Listing(leaf.source)
         tell = _stage(progress, "training", listing)
-        for place, found in benchmarks.look_up(_kept(listing, part, excluded), workers=workers, progress=tell):
+        for place, found in benchmarks.look_up(_kept(listing, leaf.part, excluded), workers=workers, progress=tell):
             offenders += found
             clips += isinstance(place, Sample)
+    offenders = benchmarks.without_classes(offenders)
     offenders.sort(key=lambda one: (REASONS.index(one.reason), -one.score, one.where, one.test_where))
     return Leaks(
         tuple(offenders),
@@ -136,6 +137,8 @@ class Benchmarks:
         self._prints: list[Fingerprint] = []
         self._of_digest: dict[bytes, list[int]] = defaultdict(list)
         self._of_caption: dict[str, int] = {}
+        self._times: Counter[str] = Counter()
+        """Clips of training, so far, that have a caption of a benchmark."""
 
     def add(self, name: str, config: SourceConfig, *, workers: int, progress: Stage | None) -> None:
         """The clips of a benchmark; what cannot be read is among the problems."""
@@ -197,9 +200,13 @@ class Benchmarks:
             self._offender(place, n, "same recording", one) for one in ids_of(place) for n in self.of_id.get(one, ())
         ]
         if self._captions:
-            # One of the captions that two clips share tells enough.
-            shared = {self._of_caption.get(plain, -1): text for plain, text in reversed(captions_of(place).items())}
-            found += [self._offender(place, n, "equal caption", text) for n, text in shared.items() if n >= 0]
+            shared = {plain: text for plain, text in captions_of(place).items() if plain in self._of_caption}
+            self._times.update(shared.keys())
+            found += [
+                self._offender(place, self._of_caption[plain], "equal caption", text)
+                for plain, text in shared.items()
+                if self._times[plain] <= MOST_CLIPS
+            ]
         if sound is not None:
             equal = self._of_digest.get(sound.digest, []) if sound.digest else []
             found += [self._offender(place, n, "equal sound", "all samples") for n in equal]
@@ -208,6 +215,16 @@ class Benchmarks:
                     detail = f"{match.seconds:.1f} s alike"
                     found.append(self._offender(place, match.number, "nearly equal sound", detail, match))
         return found
+
+    def without_classes(self, offenders: Iterable[Offender]) -> list[Offender]:
+        """Less the captions that turned out to be a class's; of several that two clips share the first is left."""
+        kept: dict[tuple[str, ...], Offender] = {}
+        for one in offenders:
+            if one.reason != "equal caption":
+                kept[one.reason, one.where, one.benchmark, one.test_where, one.detail] = one
+            elif self._times[plain_words(one.detail)] <= MOST_CLIPS:
+                kept.setdefault((one.reason, one.where, one.benchmark, one.test_where), one)
+        return list(kept.values())
 
     def _offender(
         self, sample: Sample, number: int, reason: Reason, detail: str, match: Match | None = None
