@@ -103,7 +103,8 @@ def test_the_command(folder, capsys):
     assert told["seconds"].keys() == set(READING) and told["clips"] == 128
 
 
-def test_of_a_recipe_it_tells_the_features_too(capsys):
+def test_of_a_recipe_it_tells_the_features_too(root, capsys, monkeypatch):
+    monkeypatch.setenv("LAPIS_DATA", str(root / "data"))
     with pytest.raises(SystemExit):
         main(["data", "bench", "pocket", "--batches", "1"])
     shown = capsys.readouterr().out
