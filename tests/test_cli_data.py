@@ -8,6 +8,7 @@ import pytest
 
 from data.corpus import sound_bytes, tones, write_tar
 from lapis import recipe as recipes
+from lapis.data.mixture import Mixture, Part
 from lapis.data.sources import Tars
 from lapis.values import to_values
 
@@ -82,6 +83,19 @@ def test_mix_of_a_recipe_of_a_run_and_of_a_mixture(lapis, tmp_path):
     )
     assert whole == alone and (whole["steps"], whole["clips_a_step"]) == (10, 32)
     assert sum(branch["draws"] for branch in whole["branches"]) == pytest.approx(320, abs=2)  # each is rounded
+
+
+def test_a_mixture_within_one_is_shown_as_a_tree(lapis, tmp_path):
+    for name in "abc":
+        write_tar(tmp_path / f"{name}.tar", tones(4, name=name))
+    a, b, c = (Part(Tars(str(tmp_path / f"{name}.tar"))) for name in "abc")
+    config = Mixture.Config((a, Part(Mixture.Config((b, c)), 3.0)))
+    (tmp_path / "mixture.json").write_text(json.dumps(to_values(config)))
+    shown = lapis("mix", "mixture.json", "--steps", 10, "--clips", 4)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.stdout.splitlines() if "│" in line]
+    shares = [(row[0], row[1], row[3]) for row in rows]
+    assert shares == [("25.0%", "4", "10"), ("75.0%", "8", "30"), ("37.5%", "4", "15"), ("37.5%", "4", "15")]
+    assert rows[1][5] == "mixture of 2, weight 3"
 
 
 @pytest.mark.parametrize(

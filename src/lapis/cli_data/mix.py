@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from lapis.cli_data.shared import Flag, console, find_mixture
 
 if TYPE_CHECKING:
-    from lapis.data.epochs import Outline
+    from collections.abc import Iterator
+
+    from lapis.data.epochs import Branch, Outline
+    from lapis.data.mixture import Mixture
 
 
 def mix(
@@ -57,18 +60,20 @@ def mix(
     if json:
         print(json_lines.dumps(asdict(found), ensure_ascii=False, indent=2))
     else:
-        _print_outline(found)
+        _print_outline(found, config)
 
 
-def _print_outline(found: "Outline") -> None:
+def _print_outline(found: "Outline", config: "Mixture.Config") -> None:
     from rich.table import Table
     from rich.text import Text
 
     shown = Table("share", "clips", "hours", "draws", "epochs", "source")
-    for branch in found.branches:
-        epochs = f"{branch.epochs:,.3g}{' balanced' if branch.balanced else ''}"
-        cells = (f"{branch.share:.1%}", f"{branch.clips:,}", f"{branch.hours:,.2f}", f"{branch.draws:,}", epochs)
-        shown.add_row(*cells, Text(branch.name))
+    for depth, name, below in _tree(config, iter(found.branches)):
+        draws, clips = sum(branch.draws for branch in below), sum(branch.clips for branch in below)
+        balanced = " balanced" if any(branch.balanced for branch in below) else ""
+        share, hours = sum(branch.share for branch in below), sum(branch.hours for branch in below)
+        cells = (f"{share:.1%}", f"{clips:,}", f"{hours:,.2f}", f"{draws:,}", f"{draws / clips:,.3g}{balanced}")
+        shown.add_row(*cells, Text(f"{'  ' * depth}{name}"))
     console().print(shown)
     print(
         f"{found.clips:,} clips, {found.hours:,.2f} h; {found.steps:,} steps of {found.clips_a_step:,.1f} clips and "
@@ -76,3 +81,20 @@ def _print_outline(found: "Outline") -> None:
     )
     for reason, count in found.rejected.items():
         print(f"left out: {count:,} x {reason}")
+
+
+def _tree(
+    config: "Mixture.Config", branches: "Iterator[Branch]", depth: int = 0
+) -> "Iterator[tuple[int, str, list[Branch]]]":
+    """A row a part from left to right, with the sources that are below it."""
+    from lapis.data.mixture import Mixture
+
+    for part in config.parts:
+        if isinstance(part.source, Mixture.Config):
+            rows = list(_tree(part.source, branches, depth + 1))
+            below = [branch for at, _, of in rows if at == depth + 1 for branch in of]
+            yield depth, f"mixture of {len(part.source.parts)}, weight {part.weight:g}", below
+            yield from rows
+        else:
+            branch = next(branches)
+            yield depth, branch.name, [branch]
