@@ -23,12 +23,24 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def places(tmp_path_factory: pytest.TempPathFactory):
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A cache that lasts for the session, shared by the workers of pytest-xdist, and the pocket corpus as data."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     os.environ["LAPIS_CACHE"] = str(shared / "lapis-cache")
     os.environ["LAPIS_DATA"] = str(ROOT / "data")
+    return _settings()
+
+
+@pytest.fixture(autouse=True)
+def settled(places: dict[str, str]):
+    """Fails the test after which the environment is another: the next one of its process would read other data."""
+    yield
+    assert places == _settings(), "a test, or a fixture of its file, left other LAPIS_ variables than it found"
+
+
+def _settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("LAPIS_")}
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,7 @@ def _learner(job: Job) -> Learner:
 
 
 def _batches(job: Job, position: int):
-    os.environ["LAPIS_DATA"] = str(job.corpus)
-    mixture = Mixture.Config((Part(Tars("a.tar")),)).build(seed=3)
+    mixture = Mixture.Config((Part(Tars(str(job.corpus / "a.tar"))),)).build(seed=3)
     budget = Budget(clips=job.clips // distributed.world_size(), seconds=60.0, clip_seconds=2.0)
     loader = Loader(mixture, budget=budget, sample_rate=16_000, reading=Reading(workers=0))
     for number, batch in enumerate(loader.batches(position)):
