@@ -85,6 +85,13 @@ def test_mix_of_a_recipe_of_a_run_and_of_a_mixture(lapis, tmp_path):
     assert sum(branch["draws"] for branch in whole["branches"]) == pytest.approx(320, abs=2)  # each is rounded
 
 
+def test_sounds_without_words_are_read_by_the_bench_too(lapis, tmp_path):
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "a.wav").write_bytes(sound_bytes(0.5, format="WAV"))
+    shown = lapis("bench", "sounds", "--workers", 0, "--batches", 1)
+    assert shown.returncode == 0 and "decode" in shown.stdout, shown.stderr
+
+
 def test_a_mixture_within_one_is_shown_as_a_tree(lapis, tmp_path):
     for name in "abc":
         write_tar(tmp_path / f"{name}.tar", tones(4, name=name))
@@ -102,6 +109,9 @@ def test_a_mixture_within_one_is_shown_as_a_tree(lapis, tmp_path):
     ("arguments", "message"),
     [
         (("prepare", "pockt", "--out", "x"), "there is nothing, did you mean 'pocket'?"),
+        (("bench", "pocket", "--batches", 0), "batches and seconds above zero, got 0"),
+        (("mix", "pocket", "--clips", 0), "a batch must hold at least one clip"),
+        (("mix", "weights.json"), "weights.json is no recipe or mixture: a part of a mixture needs a positive weight"),
         (("prepare", "pocket", "--out", "x"), "Pocket needs split: train or val or test"),
         (("prepare", "clotho", "--out", "x", "--set", "split=evaluation"), "expected the folder of Clotho"),
         (("prepare", "pocket", "--out", "x", "--set", "split=val", "--kilobits", 300), "Opus of 6,000 to 256,000"),
@@ -113,6 +123,8 @@ def test_a_mixture_within_one_is_shown_as_a_tree(lapis, tmp_path):
 )
 def test_mistakes_are_one_sentence(lapis, tmp_path, arguments, message):
     (tmp_path / "note").write_text("x")
+    mixture = to_values(Mixture.Config((Part(Tars("a.tar"), 2.0),)))
+    (tmp_path / "weights.json").write_text(json.dumps(mixture).replace("2.0", "-2.0"))
     answer = lapis(*arguments)
     assert answer.returncode == 2 and message in answer.stderr, answer.stderr
     assert answer.stderr.count("\n") == 1 and not (tmp_path / "x").exists()

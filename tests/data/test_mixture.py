@@ -152,15 +152,18 @@ class TestMixtureOfMixtures:
         config = Mixture.Config((Part(Tars("a.tar")), Part(Mixture.Config((Part(Tars("b.tar")),)), 2.0)))
         assert from_values(to_values(config)) == config
 
-    @pytest.mark.parametrize(
-        ("part", "message"),
-        [
-            (Part(INNER, balanced_draws=3), "belong to the parts"),
-            (Part(INNER, exclude="list.json"), "belong to the parts"),
-            (Part(Mixture.Config(())), "parts of positive weight"),
-            (Part(INNER, 0.0), "parts of positive weight"),
-        ],
-    )
-    def test_refused(self, part, message):
-        with pytest.raises(ValueError, match=message):
-            Mixture.Config((part,)).build(seed=0)
+    @pytest.mark.parametrize("choice", [{"balanced_draws": 3}, {"exclude": "list.json"}])
+    def test_what_its_parts_choose_is_not_chosen_for_it(self, choice):
+        with pytest.raises(ValueError, match="belong to the parts"):
+            Mixture.Config((Part(self.INNER, **choice),)).build(seed=0)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_is_a_positive_number(weight):
+    with pytest.raises(ValueError, match="needs a positive weight"):
+        Part(Numbered("a", 1), weight)
+
+
+def test_a_mixture_has_parts():
+    with pytest.raises(ValueError, match="needs parts, at least one"):
+        Mixture.Config(())

@@ -13,9 +13,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.data import translators
-from tests.data.corpus import sound_bytes, tones, write_tar
 
+from data import translators
+from data.corpus import sound_bytes, tones, write_tar
 from lapis.cli import app
 from lapis.data.captioned import Captioned, read_table
 from lapis.data.captions import Captions

@@ -1,6 +1,7 @@
 """Clips varied as they are drawn: what is heard and said of two laid over each other, and that it can be repeated."""
 
 import random
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.corpus import tones, write_tar
-from lapis.data.batching import Budget
+from lapis.data.ahead import Range
+from lapis.data.batching import Batch, Budget, Plan
 from lapis.data.captions import Captions
-from lapis.data.loader import Loader, Reading
+from lapis.data.loader import Loader, Reader, Reading
 from lapis.data.mixture import Mixture, Part
 from lapis.data.sample import Location, Sample
 from lapis.data.sources import Tars
+from lapis.data.storage import Patience, StorageError, Thing
 from lapis.data.variation import Variation, amplified, overlaid
 
 ALWAYS = Variation(mixed=1.0, gain_decibels=6.0)
@@ -74,6 +77,18 @@ class TestWords:
         assert all(of in ({"deu_Latn": ("b und b",)}, {"eng_Latn": ("a and a",)}) for of in told)
         assert 0.85 < sum("deu_Latn" in of for of in told) / len(told) < 0.95
 
+    def test_any_of_the_captions_may_be_told(self):
+        one, other = (replace(_sample(name), captions={"eng_Latn": (f"{name} 1", f"{name} 2")}) for name in "ab")
+        told = {_joined(one, other, seed=seed).captions["eng_Latn"][0] for seed in range(60)}
+        assert told == {f"a {first} and b {second}" for first in "12" for second in "12"}
+
+    def test_clips_without_captions_are_told_by_their_classes(self):
+        one, other = (replace(_sample(name, label=name), captions={}) for name in ("dog", "bell"))
+        both = _joined(one, other)
+        assert (both.captions, both.labels) == ({}, ("dog", "bell"))
+        assert _joined(one, _sample("bell", label="bell")) is None
+        assert _joined(one, replace(other, label=None)) is None
+
     def test_a_class_that_only_one_has_is_not_the_class_of_both(self):
         assert _joined(_sample("dog", label="Bark"), _sample("bell")).label is None
 
@@ -87,6 +102,24 @@ class TestSound:
         heard = np.flatnonzero(mixed != own)
         assert len(heard) == min(length, other) and np.all(np.diff(heard) == 1)
         np.testing.assert_allclose(mixed[heard], 0.5 + 0.5 * 10 ** (decibels / 20), rtol=1e-5)
+
+    @pytest.mark.parametrize(("length", "other"), [(10, 40), (40, 10)])
+    def test_it_may_stand_anywhere(self, length, other):
+        own, added = np.ones(length, np.float32), np.arange(1, other + 1, dtype=np.float32)
+        heard = set()
+        for seed in range(400):
+            mixed = overlaid(own, added, decibels=0.0, random_state=random.Random(seed)) - own
+            heard.add((int(np.flatnonzero(mixed)[0]), round(float(mixed[mixed != 0][0] / mixed[mixed != 0][-1]), 4)))
+        assert len(heard) == 31  # one for each place
+
+    def test_loudness_is_that_of_the_whole(self):
+        own, other = np.full(10, 0.1, np.float32), np.concatenate([np.full(10, 0.001), np.full(10, 0.5)])
+        whole = float(np.sqrt(np.mean(other**2)))
+        loudest = [
+            np.abs(overlaid(own, other.astype(np.float32), decibels=0.0, random_state=random.Random(seed)) - own).max()
+            for seed in range(60)
+        ]
+        np.testing.assert_allclose(max(loudest), 0.5 * 0.1 / whole, rtol=1e-4)
 
     def test_silence_has_no_loudness(self):
         own, silence = np.full(4, 0.5, np.float32), np.zeros(4, np.float32)
@@ -130,6 +163,84 @@ def test_a_companion_that_cannot_be_read_is_named(tmp_path):
     batches = _batches((Part(Tars(str(tmp_path / "a.tar"))),), ALWAYS)
     reasons = {drop.reason for batch in batches for drop in batch.dropped if "broken" not in drop.name}
     assert reasons and all("to be mixed with" in reason and "broken.flac" in reason for reason in reasons)
+
+
+class Away(Location):
+    """A sound in a store that does not answer."""
+
+    def open(self):
+        raise StorageError(f"{self}: the store answers 503")
+
+
+@dataclass(frozen=True)
+class HalfAway:
+    """Every second clip is in a store that does not answer."""
+
+    def build(self):
+        content = next(iter(tones(1).values()))[0]
+        return [
+            Sample(
+                f"clip {number}",
+                Away(Path(f"{number}")) if number % 2 else Kept(content, number),
+                {"eng_Latn": ("tone",)},
+                seconds=0.3,
+                domain="sound",
+            )
+            for number in range(10)
+        ]
+
+
+@dataclass(frozen=True)
+class Kept:
+    content: bytes
+    number: int
+
+    def open(self):
+        return self.content
+
+
+def test_a_store_that_does_not_answer_with_a_companion_ends_the_run():
+    """Not the clip: otherwise the batch would depend on the weather."""
+    mixture = Mixture.Config((Part(HalfAway()),), variation=ALWAYS).build(seed=0)
+    reader = Reader(mixture, budget=Budget(), sample_rate=16_000, keep_bytes=0)
+    there = [draw for draw in map(mixture.__getitem__, range(60)) if isinstance(draw.sample.audio, Kept)]
+    answers = [reader[Plan((draw,), draw.number + 1)] for draw in there]
+    assert any(isinstance(answer, StorageError) for answer in answers)
+    assert not any(answer.dropped for answer in answers if isinstance(answer, Batch))
+
+
+class OnDemand(list):
+    """Samples that are made when asked for; what reading one asks of a store tells its number."""
+
+    may_fork = True
+    total_seconds = 1.0
+
+    def seconds(self, place):
+        return 0.1
+
+    def ranges(self, place):
+        return (Range(Thing("http://nowhere/a.tar", 10, "1"), place, 1, "clip", Patience()),)
+
+
+@dataclass(frozen=True)
+class Distant:
+    def build(self):
+        texts = [("",) if number % 2 else ("tone",) for number in range(10)]
+        return OnDemand(Sample(f"{n}", Kept(b"", n), {"eng_Latn": of}, domain="sound") for n, of in enumerate(texts))
+
+
+def test_what_a_companion_needs_of_a_store_is_asked_for_beforehand_and_a_useless_one_is_left_out():
+    mixture = Mixture.Config((Part(Distant()),), variation=ALWAYS, scanned=0).build(seed=0)
+    apart = 0
+    for draw in islice(mixture.draws(0), 100):
+        needed = [of.offset for of in mixture.ranges([draw])]
+        assert len(needed) == 2
+        if needed[0] % 2 == 0:
+            full = mixture.complete(draw, reject=print)
+            varied, _ = mixture.varied(full, np.ones(9, np.float32), read=lambda other: np.ones(9, np.float32))
+            assert (" + " in varied.sample.key) == (needed[1] % 2 == 0 and needed[1] != needed[0])
+            apart += needed[1] % 2
+    assert apart > 10
 
 
 @pytest.mark.parametrize("values", [{"mixed": 1.5}, {"gain_decibels": -1.0}, {"mixed_decibels": -1.0}])

@@ -47,6 +47,7 @@ def bench(
     import torch
 
     from lapis.data.batching import Batch, Budget
+    from lapis.data.captions import Captions
     from lapis.data.loader import Loader, Reading
     from lapis.data.mixture import Mixture, Part
     from lapis.data.reading_time import measure
@@ -54,7 +55,14 @@ def bench(
     from lapis.recipe import Recipe, names
 
     is_mixture = mixture.endswith(".json") or (mixture.partition(",")[0] in names() and not set)
-    config = find_mixture(mixture) if is_mixture else Mixture.Config((Part(find_source(mixture, set)),))
+    if batches < 1 or most_seconds <= 0:
+        raise ValueError(f"expected batches and seconds above zero, got {batches} and {most_seconds}")
+    # Sounds without words are read as others are.
+    config = (
+        find_mixture(mixture)
+        if is_mixture
+        else Mixture.Config((Part(find_source(mixture, set)),), captions=Captions(needed=False))
+    )
     budget, reading, seed, log_mel = Budget(), Reading(), 0, None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(config, Recipe):

@@ -54,7 +54,11 @@ def mix(
         steps = recipe.training.steps if steps is None else steps
     if steps is None:
         raise ValueError(f"{mixture} is a mixture without a run: say of how many steps with --steps")
-    budget = replace(budget, clips=clips or budget.clips, seconds=seconds or budget.seconds)
+    budget = replace(
+        budget,
+        clips=budget.clips if clips is None else clips,
+        seconds=budget.seconds if seconds is None else seconds,
+    )
     opened = config.build(seed=seed)
     found = outline(opened, steps=steps, budget=budget, processes=processes, batches_a_step=batches)
     if json:

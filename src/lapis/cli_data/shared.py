@@ -66,7 +66,7 @@ def find_mixture(text: str) -> Any:
         raise ValueError(f"{place} holds all there is to say: expected no choices behind it, got {', '.join(choices)}")
     try:
         found = from_values(json_lines.loads(Path(place).read_text(encoding="utf-8")))
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{place} is no recipe or mixture: {error}") from error
     if not isinstance(found, recipes.Recipe | Mixture.Config):
         raise ValueError(f"{place}: expected a recipe or a mixture, got {type(found).__name__}")

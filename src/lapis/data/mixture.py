@@ -9,6 +9,7 @@ where, and drawing knows only its leaves.
 reads the clip asks for the rest (`complete`).
 """
 
+import math
 import random
 from bisect import bisect_left
 from collections import Counter
@@ -24,6 +25,7 @@ from lapis.data.leaks.exclusion import read_exclusion
 from lapis.data.order import ROUND, shuffled, turns
 from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
+from lapis.data.storage import StorageError
 from lapis.data.usable import UnusableError, Usable
 from lapis.data.variation import Variation, amplified, overlaid
 from lapis.shapes import Waveform
@@ -39,6 +41,10 @@ class Part:
     """Of an epoch in which rare classes are drawn as often as common ones, see `Balanced`; None for every clip once."""
     exclude: str | None = None
     """A JSON file of `lapis data blacklist`, or one of WavCaps' lists: what is on it is left out, and counted."""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.weight, int | float) and 0 < self.weight < math.inf):
+            raise ValueError(f"a part of a mixture needs a positive weight, got {self.weight!r}")
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,10 @@ class Mixture:
         """Tars of this machine with up to so many samples are looked through for unusable captions at the start; of
         others a draw without a usable one is left out of its batch, and counted."""
 
+        def __post_init__(self) -> None:
+            if not (isinstance(self.parts, tuple) and self.parts and all(isinstance(one, Part) for one in self.parts)):
+                raise ValueError(f"a mixture needs parts, at least one, got {self.parts!r}")
+
         def build(self, *, seed: int) -> "Mixture":
             """The mixture with its sources opened and their captions cleaned."""
             return Mixture(self, seed=seed)
@@ -81,11 +91,8 @@ class Mixture:
             """The sources of the whole tree, from left to right, their weights times `scale`.
 
             Raises:
-                ValueError: a mixture has no parts or weights that are not positive, or a choice that its parts make.
+                ValueError: for a mixture within this one something is chosen that its parts choose.
             """
-            weights = [part.weight for part in self.parts]
-            if not weights or min(weights) <= 0:
-                raise ValueError(f"a mixture needs parts of positive weight, got {weights}")
             for part in self.parts:
                 if not isinstance(part.source, Mixture.Config):
                     yield Leaf(part.source, part, scale * part.weight, self)
@@ -93,7 +100,7 @@ class Mixture:
                 if part.balanced_draws is not None or part.exclude is not None:
                     raise ValueError("balanced_draws and exclude belong to the parts of a mixture within a mixture")
                 whole = sum(inner.weight for inner in part.source.parts)
-                yield from part.source.leaves(scale * part.weight / whole if whole else 0.0)
+                yield from part.source.leaves(scale * part.weight / whole)
 
     def __init__(self, config: Config, *, seed: int) -> None:
         self.config, self.seed = config, seed
@@ -173,6 +180,7 @@ class Mixture:
 
         Raises:
             ValueError: the companion cannot be read.
+            StorageError: its store does not answer.
         """
         variation = self._leaf(draw.number).config.variation
         random_state = random.Random(f"variation/{self.seed}/{draw.number}")
@@ -182,6 +190,8 @@ class Mixture:
             if both is not None:
                 try:
                     sound = read(other)
+                except StorageError:
+                    raise
                 except ValueError as error:
                     raise ValueError(f"to be mixed with {other.sample.audio}, which cannot be read: {error}") from error
                 decibels = random_state.uniform(-variation.mixed_decibels, variation.mixed_decibels)

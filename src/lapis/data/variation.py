@@ -50,21 +50,25 @@ class Variation:
     ) -> Sample | None:
         """The sample that both together are, told in one language that both have; None if they stay apart.
 
-        Their captions are cleaned.
+        Their captions are cleaned. Where neither has any, their classes tell what they are.
         """
         if sample.audio == other.audio or not {sample.domain, other.domain} <= set(self.mixed_domains):
             return None
+        label = f"{sample.label};{other.label}" if sample.label and other.label else None
         in_both = {language: texts for language, texts in sample.captions.items() if language in other.captions}
-        if not in_both:
+        told: dict[str, tuple[str, ...]] = {}
+        if in_both:
+            shares = captions.shares(in_both)
+            (language,) = random_state.choices(list(shares), list(shares.values()))
+            first, second = (random_state.choice(of.captions[language]) for of in (sample, other))
+            told[language] = (first.rstrip(" .。") + AND.get(language, ", ") + second,)
+        elif sample.captions or other.captions or label is None:
             return None
-        shares = captions.shares(in_both)
-        (language,) = random_state.choices(list(shares), list(shares.values()))
-        first, second = (random_state.choice(of.captions[language]) for of in (sample, other))
         return replace(
             sample,
             key=f"{sample.key} + {other.key}",
-            captions={language: (first.rstrip(" .。") + AND.get(language, ", ") + second,)},
-            label=f"{sample.label};{other.label}" if sample.label and other.label else None,
+            captions=told,
+            label=label,
             domain=sample.domain if sample.domain == other.domain else "sound",
             source_id=None,
         )
@@ -81,11 +85,11 @@ def overlaid(waveform: Waveform, other: Waveform, *, decibels: float, random_sta
     Of a longer one a random window is taken, a shorter one begins at a random place. Silence has no loudness to be
     measured against: where one of both is silent they are added as they are.
     """
+    loudness = _root_mean_square(waveform), _root_mean_square(other)
     spare = len(waveform) - len(other)
     start = random_state.randint(0, abs(spare))
     if spare < 0:
         other, start = other[start : start + len(waveform)], 0
-    loudness = _root_mean_square(waveform), _root_mean_square(other)
     if min(loudness) > 0:
         other = amplified(other, decibels=decibels) * np.float32(loudness[0] / loudness[1])
     whole = waveform.copy()
