@@ -1,6 +1,7 @@
 """`lapis data ...` as a user meets it."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -59,6 +60,17 @@ def test_a_folder_of_sounds_is_looked_through_and_prepared(lapis, tmp_path):
     assert found.returncode == 0 and json.loads(found.stdout)["sound"]["formats"] == {"ogg/opus, 16000 Hz": 3}
 
 
+def test_a_file_name_that_is_no_utf8_is_told_of(lapis, tmp_path):
+    (tmp_path / "in" / os.fsdecode(b"T\xf6ne")).mkdir(parents=True)
+    for name in (b"in/T\xf6ne/t\xf6n.wav", b"in/leer\xf6.wav"):
+        (tmp_path / os.fsdecode(name)).write_bytes(sound_bytes(0.2, format="WAV") if b"n.w" in name else b"")
+    for more in ((), ("--json",)):
+        looked = lapis("inspect", "in", "--out", "looked", "--workers", 1, "--set", "labelled=true", *more)
+        assert looked.returncode == 1 and r"leer\udcf6.wav" in looked.stdout, looked.stderr
+    written = json.loads((tmp_path / "looked" / "inspect.json").read_text(encoding="utf-8"))
+    assert os.fsencode(written["sound"]["unreadable"]["examples"][0]).count(b"leer\xf6.wav") == 1
+
+
 def test_translated_captions_are_written_into_shards_and_a_cut_tar_is_named(lapis, tmp_path):
     write_tar(tmp_path / "a.tar", tones(2))
     write_tar(tmp_path / "b.tar", tones(1, name="b"))
@@ -115,7 +127,9 @@ def test_a_mixture_within_one_is_shown_as_a_tree(lapis, tmp_path):
         (("prepare", "pocket", "--out", "x"), "Pocket needs split: train or val or test"),
         (("prepare", "clotho", "--out", "x", "--set", "split=evaluation"), "expected the folder of Clotho"),
         (("prepare", "pocket", "--out", "x", "--set", "split=val", "--kilobits", 300), "Opus of 6,000 to 256,000"),
+        (("prepare", "pocket", "--out", "x", "--set", "split=val", "--kilobits", "inf"), "expected a number, got inf"),
         (("prepare", "pocket", "--out", ".", "--set", "split=val"), "holds other files"),
+        (("inspect", ""), "got an empty one"),
         (("inspect", "nowhere"), "expected the name of a corpus or a path"),
         (("mix", "pockett"), "no recipe 'pockett', did you mean 'pocket'?"),
         (("mix", "mixture.json"), "mixture.json"),

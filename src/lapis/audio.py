@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -320,10 +321,10 @@ def _open(source: Source, array_rate: int | None) -> Iterator[_Sound]:
     with contextlib.ExitStack() as stack:
         content = stack.enter_context(_open_content(source, name))
         try:
-            # By its full path, since libsndfile takes `-` for the standard input.
-            handle = stack.enter_context(
-                _Forward(io.BytesIO(source) if isinstance(source, bytes) else str(Path(source).absolute()))
-            )
+            # By its full path, since libsndfile takes `-` for the standard input; as bytes, since a name need not be
+            # UTF-8.
+            opened: Any = io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(Path(source).absolute())
+            handle = stack.enter_context(_Forward(opened))
         except (soundfile.SoundFileError, TypeError):  # TypeError: soundfile wants to know more of a `.raw`.
             yield _open_ffmpeg(stack.enter_context(_container(content, name)), name)
             return

@@ -1,5 +1,6 @@
 """The command `lapis`. Each command imports what it needs when it runs, so that `lapis --help` answers at once."""
 
+import io
 import json
 import os
 import sys
@@ -533,6 +534,9 @@ def main(words: "Iterable[str] | None" = None) -> None:
     # training threads on two cores, a step takes ten times as long otherwise. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.showwarning = _show_warning
+    # A file name need not be UTF-8: what is told of one shows its byte.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(words)
     except (ValueError, OSError) as error:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 import tarfile
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,15 +14,21 @@ import pytest
 import soundfile
 
 from lapis import audio
+from lapis.data.ahead import Range
+from lapis.data.encoding import Codec
 from lapis.data.leaks.equal_words import captions_of_one, plain_words
-from lapis.data.leaks.exclusion import Exclusion, read_exclusion, write_exclusion
+from lapis.data.leaks.exclusion import Exclusion, clip_of, read_exclusion, write_exclusion
 from lapis.data.leaks.fingerprint import fingerprint, similarity
 from lapis.data.leaks.ids import ids_of
 from lapis.data.leaks.sound_index import SoundIndex
 from lapis.data.leaks.verify import find_leaks
+from lapis.data.making import plan_digest
 from lapis.data.mixture import Mixture, Part
+from lapis.data.parquet import ParquetCell
+from lapis.data.prepare import prepare
 from lapis.data.sample import Location, Sample
-from lapis.data.sources import Tars
+from lapis.data.sources import HuggingFaceFolder, Table, TableCell, Tars
+from lapis.data.storage import Thing
 from lapis.files import data_path
 
 RATE = 16_000
@@ -45,6 +53,9 @@ def _named(key="clip", *, path="nowhere/clip.wav", **given):
         (_named("AudioSet_SL/Yaaaabbbb_-c"), {"youtube:aaaabbbb_-c"}),
         (_named(source="a page", source_id="https://www.youtube.com/watch?t=3&v=dQw4w9WgXcQ"),
          {"youtube:dQw4w9WgXcQ", "a page:https://www.youtube.com/watch?t=3&v=dQw4w9WgXcQ"}),
+        (_named(source="YouTube", source_id="dQw4w9WgXc_"), {"youtube:dQw4w9WgXc_", "YouTube:dQw4w9WgXc_"}),
+        (_named(source="youtube:https://youtube.com/live/dQw4w9WgXcQ"),
+         {"youtube:dQw4w9WgXcQ", "youtube:https://youtube.com/live/dQw4w9WgXcQ"}),
         (_named(source_id="https://freesound.org/people/somebody/sounds/77/"), {"freesound:77"}),
         (_named("77__somebody__door"), {"freesound:77"}),
         (_named("1-100032-A-0"), {"freesound:100032"}),
@@ -76,6 +87,28 @@ def test_a_list_of_wavcaps_is_read_and_one_of_ours_is_read_by_its_readers(tmp_pa
     assert read_exclusion(tmp_path / "ours.json") == whole
     values = json.loads((tmp_path / "ours.json").read_text())
     assert values["AudioSet"] == ["YYw4w9WgXcQQ.wav", "YdQw4w9WgXcQ.wav"] and values["FreeSound"] == ["12", "34"]
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+        "https://freesound.org/people/somebody/sounds/77/",
+        "short",
+        "eleven wörd",
+        "77.wav",
+        os.fsdecode(b"t\xf6ne"),
+    ],
+)
+def test_whatever_a_corpus_says_is_written_so_that_it_is_read(tmp_path, one):
+    for source in ("youtube", "freesound", os.fsdecode(b"\xf6")):
+        sample = _named(one, source=source, source_id=one)
+        whole = Exclusion(ids_of(sample), frozenset({clip_of(sample)}))
+        write_exclusion(tmp_path / "list.json", whole)
+        assert read_exclusion(tmp_path / "list.json") == whole and whole.reason(sample)
+        values = json.loads((tmp_path / "list.json").read_text())
+        assert set(values["AudioSet"]) <= {"YdQw4w9WgXcQ.wav"} and set(values["FreeSound"]) <= {"77"}
+        assert bool(values["AudioSet"]) == ("youtube.com" in one)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +164,26 @@ def test_a_part_leaves_out_what_is_on_its_list(tmp_path, pattern):
         assert len(mixture.sources[0]) == count - 1
         keys = {mixture.sources[0][place].key for place in range(count - 1)}
         assert banned.key not in keys and len(keys) == count - 1
+
+
+def test_a_list_holds_before_and_after_a_corpus_is_prepared(tmp_path):
+    """Tars have other keys: no dots, and a number behind equal ones."""
+    names = ["one.a.wav", "one_a_wav", "YdQw4w9WgXcQ.wav", os.fsdecode(b"t\xf6ne"), "last.wav"]
+    (tmp_path / "a.wav").write_bytes(_encoded(np.zeros(RATE), format="WAV", subtype="PCM_16"))
+    rows = [json.dumps({"key": name, "audio": "a.wav", "caption": "a"}) for name in names]
+    (tmp_path / "table.jsonl").write_text("\n".join(rows))
+    table = Table(str(tmp_path / "table.jsonl"))
+    samples = table.build()
+    prepare(table, out=tmp_path / "out", codec=Codec("flac"), workers=1)
+    exclusion = Exclusion(frozenset({"youtube:dQw4w9WgXcQ"}), frozenset(map(clip_of, (samples[0], samples[3]))))
+    write_exclusion(tmp_path / "list.json", exclusion)
+    banned = read_exclusion(tmp_path / "list.json")
+    for source in (table, Tars(str(tmp_path / "out" / "*.tar"))):
+        assert [sample.key for sample in source.build() if not banned.reason(sample)] == ["one_a_wav", "last.wav"]
+    again = prepare(Tars(str(tmp_path / "out" / "*.tar")), out=tmp_path / "two", codec=Codec("flac"), workers=1)
+    assert again.clips == 5
+    kept = [one.key for one in Tars(str(tmp_path / "two" / "*.tar")).build() if not banned.reason(one)]
+    assert kept == ["one_a_wav", "last.wav"]
 
 
 def _encoded(waveform, *, format, subtype, **more):
@@ -282,3 +335,71 @@ def test_recordings_and_captions_need_no_sound(tmp_path):
         assert len(find_leaks([Part(several)], against={"test": test}, sound=False).offenders) == found
     unread = find_leaks([Part(train)], against={"test": test})
     assert unread.unreadable == 5 and len(unread.offenders) == 2 and "no file of this name" in unread.problems[0][1]
+
+
+def test_nothing_is_not_compared_with_nothing():
+    some, none = Given((_named("a"),)), Given(())
+    with pytest.raises(ValueError, match="expected a benchmark to compare with"):
+        find_leaks([Part(some)], against={}, sound=False)
+    with pytest.raises(ValueError, match="the benchmark test has no clips"):
+        find_leaks([Part(some)], against={"other": some, "test": none}, sound=False)
+    with pytest.raises(ValueError, match="has no clips: expected some to be trained on"):
+        find_leaks([Part(some), Part(none)], against={"test": some}, sound=False)
+
+
+def _saved_table(path, sounds):
+    datasets = pytest.importorskip("datasets")
+    values = {"audio": [{"bytes": sound, "path": None} for sound in sounds], "caption": ["a"] * len(sounds)}
+    datasets.Dataset.from_dict(values).save_to_disk(str(path / "new"))
+    shutil.rmtree(path / "table", ignore_errors=True)
+    (path / "new").rename(path / "table")
+    return HuggingFaceFolder(str(path / "table"))
+
+
+def test_other_sound_under_the_same_words_is_seen(tmp_path):
+    """Of a data set that was saved anew nothing else tells, and of an object store neither."""
+    noises = np.random.default_rng(3).standard_normal((3, RATE)) / 10
+    sounds = [_encoded(noise, format="WAV", subtype="FLOAT") for noise in noises]
+    test = _saved_table(tmp_path / "test", sounds[:1])
+    assert not find_leaks([Part(_saved_table(tmp_path / "train", sounds[1:]))], against={"test": test}).offenders
+    train = _saved_table(tmp_path / "train", sounds[:1] + sounds[2:])
+    assert [one.key for one in find_leaks([Part(train)], against={"test": test}).offenders] == ["0"]
+
+    thing = Thing("s3://a/b.tar", 5000, "one")
+    digests = {
+        plan_digest([Sample("a", of)])
+        for of in (
+            Range(thing, 512, 100, "a.flac"),
+            Range(replace(thing, mark="another"), 512, 100, "a.flac"),
+            Range(thing, 1024, 100, "a.flac"),
+        )
+    }
+    assert len(digests) == 3
+
+
+def test_a_file_that_a_saved_table_names_is_looked_at(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    path = tmp_path / "a.wav"
+    table = datasets.Dataset.from_dict({"audio": [str(path)]}).cast_column("audio", datasets.Audio(decode=False))
+    digests = set()
+    for size in (1, 2):
+        path.write_bytes(b"0" * size)
+        cells = (
+            TableCell(table, 0, "audio", "table"),
+            ParquetCell(tmp_path / "table.parquet", 0, 0, "audio", 1, "a.wav"),
+        )
+        digests |= {plan_digest([Sample("0", cell)]) for cell in cells}
+    assert len(digests) == 4
+    assert plan_digest([Sample("0", TableCell(table, 0, "audio", "table"))]) in digests
+
+
+def test_damaged_fingerprints_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAPIS_CACHE", str(tmp_path))
+    given = Given((_named("a"),))
+    find_leaks([Part(given)], against={"test": given})
+    (path,) = (tmp_path / "fingerprints").glob("*.npz")
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[:-30]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"is damaged .* delete it"):
+            find_leaks([Part(given)], against={"test": given})

@@ -1,6 +1,7 @@
 """`lapis data verify` and `lapis data blacklist`, as a user calls them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -82,5 +83,29 @@ def test_training_is_a_recipe_a_mixture_or_a_source():
     assert len(find_parts("pocket")) == 3
     (part,) = find_parts("pocket", ("split=val",))
     assert part.source.split == "val"
+    with pytest.raises(ValueError, match=r"mx\.json holds all there is to say: expected no --set with it, got a=b"):
+        find_parts("mx.json", ("a=b",))
     with pytest.raises(ValueError, match="expected the name of a corpus or a path"):
         find_parts(str(Path("nowhere") / "nothing.tar"))
+
+
+def test_verifying_against_nothing_does_not_pass(tars):
+    train, test = tars
+    with pytest.raises(ValueError, match="expected a benchmark"):
+        app(["verify", str(train), "--against"])
+    with pytest.raises(ValueError, match="has no clips"):
+        app(["verify", str(train), "--against", f"{test},domain=musik", "--no-sound"])
+
+
+def test_names_that_are_no_utf_8(tmp_path, capsys):
+    folder = tmp_path / os.fsdecode(b"t\xf6ne")
+    folder.mkdir()
+    samples = tones(2)
+    samples["clip001"] = (b"no sound at all", samples["clip001"][1])
+    tar, out, banned = write_tar(folder / "a.tar", samples), tmp_path / "leaks.json", folder / "list.json"
+    # What is captured is encoded, as strictly as for a user's terminal.
+    for words in (("verify", "--out", out), ("verify", "--json"), ("blacklist", "--out", banned)):
+        assert _run(words[0], tar, "--against", tar, "--workers", 1, *words[1:]) == 1
+        assert "udcf6ne" in "".join(capsys.readouterr())
+    assert r"t\udcf6ne" in json.loads(out.read_text())["offenders"][0]["where"]
+    assert json.loads(banned.read_text())["clips"] == [{"source": "", "key": "clip000"}]

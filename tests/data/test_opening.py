@@ -52,6 +52,18 @@ def test_what_lies_at_a_path(sounds, tmp_path, monkeypatch):
     assert source_at("s3://bucket/a-*.tar", settings=["domain=music"]) == Tars("s3://bucket/a-*.tar", domain="music")
 
 
+def test_tars_and_sounds_in_one_folder_are_refused_and_a_folder_is_no_tar(sounds):
+    (sounds / "x.tar").mkdir()
+    (sounds / "x.tar" / "deep.flac").write_bytes(sound_bytes(0.2))
+    assert "x.tar/deep" in [sample.key for sample in source_at(str(sounds)).build()]
+    assert [sample.key for sample in source_at(str(sounds / "x.tar")).build()] == ["deep"]
+    write_tar(sounds / "a.tar", tones(2))
+    with pytest.raises(ValueError, match=r"holds tars \(a\.tar\) and sounds \(dog/a\.flac\): expected one of both"):
+        source_at(str(sounds))
+    tars = source_at(f"{sounds}/*.tar")
+    assert len(tars.build()) == len(list(Listing(tars))) == 2
+
+
 def test_a_path_in_the_data_folder(root):
     assert len(source_at("pocket/pocket-val-*.tar").build()) == 201
 
@@ -59,6 +71,8 @@ def test_a_path_in_the_data_folder(root):
 def test_what_is_none(sounds, tmp_path):
     with pytest.raises(FileNotFoundError, match="expected the name of a corpus or a path"):
         source_at("nowhere")
+    with pytest.raises(ValueError, match="got an empty one"):
+        source_at("")
     with pytest.raises(ValueError, match="it is a sound file: give its folder"):
         source_at(str(sounds / "top.flac"))
 
@@ -76,6 +90,11 @@ def test_choices_are_strict(settings, message):
     with pytest.raises(ValueError, match=message):
         configured(Pocket, settings)
     assert configured(Pocket, ["split=val", "domain=null"]) == Pocket("val")
+
+
+def test_a_listing_knows_what_it_reads(sounds, root, tmp_path):
+    assert [path.name for path in Listing(Pocket("test")).paths()] == ["pocket-test-000000.tar"]
+    assert list(Listing(Folder(str(sounds))).paths()) == [sounds, sounds / "dog", sounds]
 
 
 def test_a_listing_gives_a_place_for_what_cannot_be_had(tmp_path):

@@ -18,6 +18,7 @@ import soundfile
 from data.corpus import SAMPLE_RATE, sound_bytes, tones, write_tar
 from lapis import audio
 from lapis.data.encoding import Codec
+from lapis.data.folders import Folder
 from lapis.data.prepare import prepare
 from lapis.data.sources import Table, Tars
 from lapis.datasets.pocket import Pocket
@@ -156,6 +157,9 @@ def test_retry_asks_again_for_what_was_left_out(faulty, tmp_path):
     out = tmp_path / "out"
     prepare(faulty, out=out, codec=FLAC, shard_clips=3, workers=1)
     assert prepare(faulty, out=out, codec=FLAC, shard_clips=3, workers=1, retry=True).kept == 0
+    # What is whole, or only shorter than promised (a warning), is not made again: three of seven shards.
+    prepare(faulty, out=tmp_path / "single", codec=FLAC, shard_clips=1, workers=1)
+    assert prepare(faulty, out=tmp_path / "single", codec=FLAC, shard_clips=1, workers=1, retry=True).kept == 3
     sound = sound_bytes(0.2, format="WAV")
     names = [json.loads(line)["audio"] for line in (tmp_path / "table.jsonl").read_text().splitlines()]
     assert names[0] == "good0.wav"
@@ -223,6 +227,67 @@ def test_work_of_another_job_is_refused_and_thrown_away_when_asked(tars, tmp_pat
     assert prepare(tars, out=out, codec=FLAC, shard_clips=12, workers=1, restart=True).clips == 12
     with pytest.raises(ValueError, match="without a slash"):
         prepare(tars, out=out, name="../a", workers=1)
+
+
+@pytest.mark.parametrize("place", ["out/*.tar", "link/*.tar", "links/*.tar", "table.jsonl"])
+def test_a_source_within_the_folder_is_not_thrown_away(tars, tmp_path, place):
+    out = tmp_path / "out"
+    prepare(tars, out=out, codec=FLAC, workers=1)
+    files = _files(out)
+    (tmp_path / "link").symlink_to(out)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "a.tar").symlink_to(out / "out-000000.tar")
+    (tmp_path / "table.jsonl").write_text('{"audio": "link/a.wav", "caption": "x"}')
+    source = (Tars if "*" in place else Table)(f"{tmp_path}/{place}")
+    with pytest.raises(ValueError, match="is of the source, and would be in --out"):
+        prepare(source, out=out, codec=FLAC, workers=1, restart=True)
+    assert _files(out) == files
+
+
+def test_tars_of_another_name_are_nobody_elses_to_delete(tars, tmp_path):
+    out = tmp_path / "out"
+    prepare(tars, out=out, codec=FLAC, shard_clips=5, workers=1)
+    others = [out / name for name in ("thesis-000001.tar", "my-out-000001.tar", "out-b-000001.tar", ".film.part")]
+    for other in others:
+        other.write_text("years of work")
+    prepare(tars, out=out, codec=FLAC, shard_clips=5, workers=1)
+    with pytest.raises(ValueError, match="holds other files"):
+        prepare(tars, out=out, name="new", codec=FLAC, shard_clips=4, workers=1, restart=True)
+    assert all(other.read_text() == "years of work" for other in others) and not list(out.glob("out-0*"))
+
+
+def test_file_names_that_are_no_utf8(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, content in ((b"t\xf6n.wav", sound_bytes(0.2, format="WAV")), (b"b\xf6s.wav", b"text")):
+        (folder / os.fsdecode(name)).write_bytes(content)
+    out = tmp_path / os.fsdecode(b"aus\xe4")
+    for kept in (0, 1):
+        report = prepare(Folder(str(folder)), out=out, codec=FLAC, workers=1)
+        assert (report.clips, report.left_out, report.kept) == (1, 1, kept)
+    (problem,) = _problems(out)
+    assert os.fsencode(problem["where"]) == os.fsencode(folder) + b"/b\xf6s.wav"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("prepared.json", '{"job": []}'),
+        ("prepared.json", '{"job": ' + "[" * 100_000),
+        ("shards.jsonl", "5\n"),
+        ("shards.jsonl", '{"number": 0}\n'),
+        ("shards.jsonl", None),
+    ],
+)
+def test_a_damaged_description_is_named(tars, tmp_path, name, content):
+    out = tmp_path / "out"
+    prepare(tars, out=out, codec=FLAC, workers=1)
+    line = json.loads((out / "shards.jsonl").read_text())
+    (out / name).write_text(content or json.dumps(line | {"number": "0"}) + "\n")
+    told = "" if content else r"number is '0'"
+    with pytest.raises(ValueError, match=rf"{name} is damaged \({told}.* with --restart"):
+        prepare(tars, out=out, codec=FLAC, workers=1)
+    assert prepare(tars, out=out, codec=FLAC, workers=1, restart=True).clips == 12
 
 
 def test_a_folder_with_other_things_is_left_alone(tars, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 
 from lapis.cli import app
 from lapis.data.captioned import Captioned, read_table
-from lapis.data.endpoint import Endpoint
+from lapis.data.endpoint import Endpoint, Said
 from lapis.data.rewriting import Rewriting, rewrite
 from lapis.data.sources import Table
 from lapis.data.storage import Patience, StorageError
@@ -39,6 +39,10 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 outer.answer(self)
+
+            def do_GET(self) -> None:
+                outer.keys.add(self.headers.get("Authorization"))
+                self.send_error(404)
 
             def log_message(self, *arguments) -> None:
                 pass
@@ -69,9 +73,12 @@ class Server:
             trouble = said
         reason = "length" if isinstance(said, str) and said.endswith("...cut") else "stop"
         content = json.dumps({"choices": [{"message": {"content": said}, "finish_reason": reason}]}).encode()
-        content = {"no json": b"<html>busy</html>", "no choices": b'{"error": 1}', "cut json": content[:20]}.get(
-            trouble, content
-        )
+        content = {
+            "no json": b"<html>busy</html>",
+            "no choices": b'{"error": 1}',
+            "cut json": content[:20],
+            "deep json": b"[" * 200_000,
+        }.get(trouble, content)
         with self.lock:
             self.together -= 1
         if trouble == "drop":
@@ -80,6 +87,8 @@ class Server:
         handler.send_response(trouble if isinstance(trouble, int) else 200)
         if trouble == 429:
             handler.send_header("Retry-After", "0")
+        if trouble == 302:
+            handler.send_header("Location", f"{self.elsewhere}/chat/completions")
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
         handler.wfile.write(content[:10] if trouble == "cut" else content)
@@ -124,7 +133,7 @@ def test_each_text_is_asked_once_and_never_again(clips, tmp_path, monkeypatch):
     assert samples[COUNT].captions["eng_Latn"][1] == "Reworded: A dog number 0 barks."
 
 
-@pytest.mark.parametrize("trouble", [429, 500, 503, "no json", "no choices", "cut json", "cut", "drop"])
+@pytest.mark.parametrize("trouble", [429, 500, 503, "no json", "no choices", "cut json", "deep json", "cut", "drop"])
 def test_what_goes_by_is_waited_for(clips, tmp_path, trouble):
     with Server(troubles=[None, trouble, trouble, trouble, None, trouble]) as server:
         report = rewrite(clips, endpoint=server.endpoint(), out=tmp_path / "out", concurrency=1)
@@ -165,6 +174,71 @@ def test_a_server_that_is_away_ends_the_work_and_keeps_what_there_is(clips, tmp_
     for status in (401, 404):
         with Server(lambda prompt: status) as server, pytest.raises(ValueError, match=f"answered {status}"):
             rewrite(clips, endpoint=server.endpoint(), out=tmp_path / "x")
+
+
+def test_a_server_that_refuses_everything_is_not_asked_to_the_end(clips, tmp_path):
+    with Server(lambda prompt: 400) as server:
+        with pytest.raises(ValueError, match="no answer to 5 texts; the last: the server answered 400"):
+            rewrite(clips, endpoint=server.endpoint(), out=tmp_path / "out", concurrency=1)
+        assert len(server.asked) == 5
+
+
+def test_texts_that_are_refused_end_nothing_where_others_are_answered(clips, tmp_path):
+    """The one good answer comes after five refusals; and in the next run there is nothing but refusals."""
+
+    def say(prompt):
+        if "number 0 " not in prompt:
+            return 400
+        while len(server.asked) < 6:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        return "Some dog is barking."
+
+    with Server(say) as server:
+        for known in (0, 1):
+            report = rewrite(clips, endpoint=server.endpoint(), out=tmp_path / "out", concurrency=2)
+            assert (report.known, report.unanswered, report.captions) == (known, COUNT - 1, 1)
+        assert len(server.asked) == 2 * COUNT - 1
+
+
+def test_failures_count_in_a_row_only(clips, tmp_path):
+    once = Patience(attempts=1)
+    with Server(troubles=[500, 500, 500, 500, None] * 2) as server:
+        report = rewrite(clips, endpoint=server.endpoint(patience=once), out=tmp_path / "out", concurrency=1)
+    assert (report.unanswered, report.captions) == (8, COUNT - 8)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "<think>Let me see.</think>A dog, heard.",
+        "Let me see.\nA hound barks.\n</think>\nA dog, heard.",
+        "I end with </think>.\nSo.</think>A dog, heard.<think>Was it",
+    ],
+)
+def test_what_a_model_thought_is_no_caption(said):
+    assert Rewriting().captions_in(Said(said, finished=True)).texts == ("A dog, heard.",)
+
+
+def test_a_key_is_never_shown(clips, tmp_path, monkeypatch):
+    with Server() as server:
+        monkeypatch.setenv("MY_KEY", "secret\n")
+        rewrite(clips, endpoint=server.endpoint(key_variable="MY_KEY"), out=tmp_path / "out")
+        assert server.keys == {"Bearer secret"}
+        for key in ("secret\nX-More: secret", "secret\u2026"):
+            monkeypatch.setenv("MY_KEY", key)
+            with pytest.raises(ValueError, match=r"\$MY_KEY: expected a key of ASCII letters") as told:
+                server.endpoint(key_variable="MY_KEY").ask("Hello")
+            assert "secret" not in str(told.value) and told.value.__context__ is None
+
+
+def test_a_key_is_not_sent_on_to_another_server(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    with Server() as other, Server(lambda prompt: 302) as server:
+        server.elsewhere = other.address
+        with pytest.raises(ValueError, match="the server answered 302"):
+            server.endpoint().ask("Hello")
+        assert server.keys == {"Bearer secret"} and not other.keys
 
 
 def test_what_is_no_caption_is_left_out_with_its_reason(clips, tmp_path):
@@ -222,6 +296,7 @@ def test_the_command_describes_labels(clips, tmp_path, capsys):
 def test_mistakes_are_told(clips, tmp_path):
     for message, make in (
         ("expected an address", lambda: Endpoint("localhost:8000", "small")),
+        ("expected a temperature", lambda: Endpoint("http://x/v1", "m", temperature=float("nan"))),
         ("a count above zero", lambda: Rewriting(count=0)),
         (r"expected \{text\} in it", lambda: Rewriting(prompt="Hello")),
         ("no English name", lambda: Rewriting(language="ace_Latn")),

@@ -1,4 +1,5 @@
 import io
+import os
 import tarfile
 
 import pytest
@@ -6,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.corpus import tones, write_tar
-from lapis.data.shards import records
+from lapis.data.shards import index_shard, open_shard, records
+from lapis.data.sources import Tars
 
 
 def test_every_member_is_found_at_its_place(tmp_path):
@@ -84,6 +86,61 @@ def test_a_changed_tar_gets_a_new_index(tmp_path):
     assert len(records(path)) == 2
     write_tar(path, tones(4))
     assert len(records(path)) == 4
+
+
+def test_an_index_beside_a_tar_that_was_replaced_is_not_taken(tmp_path):
+    path = write_tar(tmp_path / "shard.tar", tones(3))
+    index_shard(path)
+    assert open_shard(str(path)).path.parent == tmp_path
+    size, state = path.stat().st_size, path.stat()
+    write_tar(path, dict(reversed(tones(3).items())))  # the same clips in another order
+    assert path.stat().st_size == size
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns - 1))  # as `rsync -t` leaves it
+    found = records(path)
+    assert [record.key for record in found] == ["clip002", "clip001", "clip000"]
+    assert found[0].members["flac"].open() == tones(3)["clip002"][0]
+
+
+def _with_links(path, kind):
+    """A tar as GNU tar writes it of two names of one file."""
+    samples = tones(1)
+    with tarfile.open(path, "w") as tar:
+        for key in ("a", "b"):
+            for suffix, content in zip(("flac", "json"), (samples["clip000"][0], b'{"seconds": 0.3}')):
+                member = tarfile.TarInfo(f"{key}.{suffix}")
+                if key == "b":
+                    member.type, member.linkname = kind, f"a.{suffix}"
+                else:
+                    member.size = len(content)
+                tar.addfile(member, io.BytesIO(content) if key == "a" else None)
+    return samples["clip000"][0]
+
+
+def test_hard_links_are_what_they_lead_to(tmp_path):
+    sound = _with_links(tmp_path / "a.tar", tarfile.LNKTYPE)
+    assert [(one.key, one.members["flac"].open()) for one in records(tmp_path / "a.tar")] == [
+        ("a", sound),
+        ("b", sound),
+    ]
+    assert [sample.seconds for sample in Tars(f"{tmp_path}/a.tar").build()] == [0.3, 0.3]
+    content = (tmp_path / "a.tar").read_bytes()
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        cut = tar.getmember("b.flac").offset
+    (tmp_path / "b.tar").write_bytes(content[cut:])
+    with pytest.raises(ValueError, match=r"b\.flac is a\.flac again, which it does not hold"):
+        records(tmp_path / "b.tar")
+
+
+def test_symbolic_links_and_sparse_files_are_refused(tmp_path):
+    _with_links(tmp_path / "a.tar", tarfile.SYMTYPE)
+    with pytest.raises(ValueError, match=r"holds b\.flac as a link to a\.flac: expected files"):
+        records(tmp_path / "a.tar")
+    with tarfile.open(tmp_path / "b.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("a.json")
+        member.size, member.pax_headers = 512, {"GNU.sparse.map": "0,512", "GNU.sparse.size": "9000"}
+        tar.addfile(member, io.BytesIO(b" " * 512))
+    with pytest.raises(ValueError, match=r"holds a\.json as a sparse file"):
+        records(tmp_path / "b.tar")
 
 
 def test_a_shard_that_shrank_after_it_was_indexed_is_named(tmp_path):

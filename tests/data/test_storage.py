@@ -71,6 +71,18 @@ def test_with_its_index_beside_it_a_shard_is_not_read_through(folder):
         assert sum(size for path, _, size in server.asked if path.endswith(".tar")) < 1000
 
 
+def test_an_index_of_an_earlier_state_of_a_shard_is_not_taken(folder):
+    path = folder / "a-000.tar"
+    index_shard(path)
+    size = path.stat().st_size
+    write_tar(path, dict(reversed(tones(7).items())))
+    assert path.stat().st_size == size
+    with Server(folder) as server:
+        for _ in range(2):  # the second time, what is in the cache
+            there = Tars(f"{server.root}/a-000.tar", patience=HASTY).build()
+            assert [sample.key for sample in there] == [*tones(7)][::-1]
+
+
 @pytest.mark.parametrize("trouble", [503, 429, 500, "late", "cut", "short", "drop"])
 def test_what_passes_is_waited_for(folder, trouble):
     whole = _told(Tars("a-*.tar").build())

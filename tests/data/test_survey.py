@@ -5,6 +5,7 @@ import pytest
 import soundfile
 
 from data.corpus import SAMPLE_RATE, sound_bytes, tones, write_tar
+from lapis.data.folders import Folder
 from lapis.data.sources import Table, Tars
 from lapis.data.survey import survey
 from lapis.data.survey_picture import draw_survey
@@ -82,6 +83,18 @@ def test_some_clips_stand_for_many(tmp_path):
     assert every.hours == some.hours == none.hours > 0
     again = survey(Tars(f"{tmp_path}/a.tar"), read=5, workers=2)
     assert again == some != survey(Tars(f"{tmp_path}/a.tar"), read=5, seed=1)
+
+
+@pytest.mark.parametrize(("peak", "read"), [(1e30, 1), (3e4, 2)])
+def test_samples_far_from_full_scale(tmp_path, peak, read):
+    """Numbers that are no sound are told of; those that were never brought to 1 are loud, and clipped."""
+    sound = np.full(4000, 0.1, np.float32)
+    soundfile.write(tmp_path / "a.wav", sound, SAMPLE_RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "b.wav", sound * 10 * peak, SAMPLE_RATE, subtype="FLOAT")
+    found = survey(Folder(str(tmp_path)))
+    assert (found.sound.read, found.sound.unreadable.count, found.sound.clipped.count) == (read, 2 - read, read - 1)
+    assert read == 2 or "got 1e+30" in found.sound.unreadable.examples[0]
+    json.dumps(found.to_dict(), allow_nan=False)
 
 
 def test_a_damaged_shard_is_told_of(tmp_path):

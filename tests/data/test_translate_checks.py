@@ -52,6 +52,12 @@ def test_the_way_back_is_compared_where_it_is_asked_for():
     assert Checks(least_back=50.0).back_problem("a dog barks", None) == "translation whose way back differs"
 
 
+@pytest.mark.parametrize("least", [float("nan"), -1.0, 101.0])
+def test_a_way_back_that_could_not_be_reached_is_refused(least):
+    with pytest.raises(ValueError, match="back: expected a chrF from 0 to 100"):
+        Checks(least_back=least)
+
+
 @given(text=st.text(max_size=30), other=st.text(max_size=30))
 def test_chrf_is_whole_for_the_text_itself_alone(text, other):
     assert 0 <= chrf(text, reference=other) <= 100.0001

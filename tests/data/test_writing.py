@@ -4,8 +4,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lapis.data.keys import LONGEST_KEY_BYTES, in_utf8, original_key, safe_key
+from lapis.data.listing import Listing
 from lapis.data.shards import open_shard, records
-from lapis.data.writing import LONGEST_KEY_BYTES, index_path, safe_key, shard_writer
+from lapis.data.sources import Tars
+from lapis.data.writing import index_path, shard_writer
 
 
 def _write(path, samples):
@@ -31,6 +34,9 @@ def test_any_keys_and_contents_come_back_with_and_without_the_index(tmp_path, co
     index_path(path).unlink()
     assert [(record.key, record.members) for record in records(path)] == with_index
     assert [key for key, _ in with_index] == keys
+    # What they were called is known again, of equal ones too.
+    again = [original_key(key, {"key": in_utf8(of)}) for key, (of, _) in zip(keys, contents, strict=True)]
+    assert again == [in_utf8(of) for of, _ in contents]
     for (_, members), (_, sound) in zip(with_index, contents, strict=True):
         assert members["opus"].open() == sound
 
@@ -62,8 +68,16 @@ def test_an_ordinary_key_is_kept(key):
 
 
 def test_keys_that_would_meet_are_told_apart(tmp_path):
-    keys, _ = _write(tmp_path / "a.tar", [(key, b"1", {}) for key in ("a.b", "a_b", "a.b", "a_b-2")])
+    given = ["a.b", "a_b", "a.b", "a_b-2"]
+    keys, _ = _write(tmp_path / "a.tar", [(key, b"1", {"key": key}) for key in given])
     assert keys == ["a_b", "a_b-2", "a_b-3", "a_b-2-2"]
+    assert [sample.key for sample in Tars(str(tmp_path / "a.tar")).build()] == given
+    assert [place.key for place in Listing(Tars(str(tmp_path / "a.tar")))] == given
+
+
+def test_what_others_call_a_key_is_not_believed():
+    assert original_key("melody", {"key": "C minor"}) == original_key("melody", {}) == "melody"
+    assert original_key("melody-x", {"key": "melody"}) == original_key("melody-x", {"key": 5}) == "melody-x"
 
 
 def test_nothing_is_there_after_an_error_and_an_old_shard_stays(tmp_path):

@@ -39,11 +39,12 @@ def blacklist(
     workers
         Processes that read; one a processor unless told.
     """
+    from lapis.data.keys import in_utf8
     from lapis.data.leaks.exclusion import write_exclusion
 
     found = find_leaks_of(training, against, set=set, sound=sound, captions=captions, workers=workers)
     write_exclusion(out, found.exclusion)
     print_unreadable(found)
-    print(f"{out}: {len(found.exclusion.ids):,} recordings and {len(found.exclusion.clips):,} clips")
+    print(f"{in_utf8(str(out))}: {len(found.exclusion.ids):,} recordings and {len(found.exclusion.clips):,} clips")
     if found.unreadable:
         sys.exit(1)

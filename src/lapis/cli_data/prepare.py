@@ -1,5 +1,6 @@
 """`lapis data prepare`: a source into shards."""
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,8 @@ def prepare(
     config = find_source(source, set)
     if captions:
         config = Captioned(config, tuple(str(Path(table).absolute()) for table in captions))
+    if not math.isfinite(kilobits):
+        raise ValueError(f"--kilobits: expected a number, got {kilobits}")
     how = Codec(codec, sample_rate, round(kilobits * 1000))  # type: ignore[arg-type]  (it looks at the name itself)
     with stoppable(), progress_of("preparing") as progress:
         report = prepare_source(

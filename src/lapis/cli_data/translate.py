@@ -74,6 +74,7 @@ def translate(
 
     config = find_source(source, set)
     told = PROMPT if prompt is None else prompt.read_text(encoding="utf-8")
+    checks = Checks(least_back=back)
     options = Options(beams, device, precision, revision, told, short_codes())
     with stoppable(), stages() as progress:
         done = translate_source(
@@ -82,7 +83,7 @@ def translate(
             to=[language.strip() for language in to.split(",") if language.strip()],
             out=out,
             source=source_language,
-            checks=Checks(least_back=back),
+            checks=checks,
             batch_tokens=batch_tokens,
             restart=restart,
             progress=progress,

@@ -99,11 +99,13 @@ def find_parts(place: str, settings: tuple[str, ...] = ()) -> "tuple[Part, ...]"
     """The parts of the mixture that a user means, or the one source; a name is a corpus's if settings come with it.
 
     Raises:
-        ValueError: there is neither.
+        ValueError: there is neither, or there are settings for a file that has its own.
     """
     from lapis import recipe as recipes
     from lapis.data.mixture import Mixture, Part
 
+    if place.endswith(".json") and settings:
+        raise ValueError(f"{place} holds all there is to say: expected no --set with it, got {', '.join(settings)}")
     if place.endswith(".json") or (split_choices(place)[0] in recipes.names() and not settings):
         found = find_mixture(place)
         config = found if isinstance(found, Mixture.Config) else found.data

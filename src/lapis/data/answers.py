@@ -23,7 +23,10 @@ LOCK_NAME = ".lock"
 
 @dataclass(frozen=True)
 class Question:
-    """A text, what language it is in (None: it is the labels of a clip) and in which one an answer is wanted."""
+    """A text, what language it is in (None: it is the labels of a clip) and in which one an answer is wanted.
+
+    The text is `normalized`, so that it is found again as it was written.
+    """
 
     text: str
     language: str | None
@@ -123,10 +126,14 @@ class Answers:
             values = json.loads(line)
             question = Question(values["text"], values["language"], values["to"])
             return question, Answer(tuple(map(str, values["answers"])), bool(values["finished"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"{self.path} is damaged ({error}): throw the answers away with --restart, or mend the line {line[:80]}"
             ) from error
+
+    def __len__(self) -> int:
+        """The number of answers."""
+        return len(self._known)
 
     def get(self, question: Question) -> Answer | None:
         """What is known."""
@@ -140,5 +147,5 @@ class Answers:
                 values = {"language": question.language, "to": question.to, "text": question.text}
                 values |= {"answers": list(answer.texts), "finished": answer.finished}
                 lines.append(json.dumps(values, ensure_ascii=False) + "\n")
-        self._file.write("".join(lines).encode("utf-8", "replace").decode("utf-8"))
+        self._file.write("".join(lines))
         self._file.flush()

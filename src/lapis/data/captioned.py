@@ -140,9 +140,13 @@ def read_table(path: Path) -> Made:
             where = f"{path}, line {number}"
             values = parse_object(line, name=where)
             text, language, to, captions = (values.get(name) for name in ("text", "language", "to", "captions"))
-            if not (isinstance(text, str) and isinstance(to, str) and isinstance(captions, list)) or not all(
-                isinstance(caption, str) for caption in captions
+            if (
+                not (isinstance(text, str) and isinstance(to, str) and isinstance(captions, list))
+                or not isinstance(language, str | None)
+                or not all(isinstance(caption, str) for caption in captions)
             ):
-                raise ValueError(f"{where}: expected text, language, to and captions, got {sorted(values)}")
+                raise ValueError(
+                    f"{where}: expected text, language, to and a list of captions, got {str(values)[:200]}"
+                )
             found.setdefault((language, text), []).append((to, tuple(captions)))
     return found

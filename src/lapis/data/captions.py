@@ -1,6 +1,7 @@
 """Which words a clip is given: captions cleaned with counted reasons, and one chosen by language for each draw."""
 
 import random
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,10 +11,16 @@ from lapis.data.cleaning import Cleaning
 from lapis.data.sample import Sample
 from lapis.data.templates import Templates
 
+SURROGATES = re.compile("[\ud800-\udfff]")
+"""Halves of letters that stand alone, as JSON may have them: neither a file in UTF-8 nor a tokenizer takes them."""
+
 
 def normalized(text: str) -> str:
-    """One space between words, and one form of accented letters, so that equal captions are equal."""
-    return unicodedata.normalize("NFC", " ".join(text.split()))
+    """One space between words, and one form of accented letters, so that equal captions are equal.
+
+    A surrogate becomes U+FFFD, which stands for bytes that were no text.
+    """
+    return unicodedata.normalize("NFC", SURROGATES.sub("\ufffd", " ".join(text.split())))
 
 
 @runtime_checkable
@@ -77,8 +84,10 @@ class Captions:
 
     def shares(self, captions: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
         """How likely each language is to be chosen among the cleaned captions of a clip."""
-        # Speech that is told by its words has one language, which may have no weight.
+        # Speech that is told by its words has one language, which may have no weight, or that of zero.
         weights = {of: 1.0 if self.languages is None else self.languages.get(of, 1.0) for of in sorted(captions)}
+        if not any(weights.values()):
+            weights = dict.fromkeys(weights, 1.0)
         total = sum(weights.values())
         return {language: weight / total for language, weight in weights.items()}
 

@@ -6,6 +6,7 @@ growing waits. A request that the server calls wrong is that text's fault; a wro
 
 import http.client
 import json
+import math
 import os
 import urllib.error
 import urllib.request
@@ -23,6 +24,16 @@ MOST_BYTES = 16 << 20
 
 class RefusedError(ValueError):
     """The server will not answer this request, however often it is asked."""
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The key goes to the address that was named, and nowhere else."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:  # noqa: PLR0917  (urllib's)
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,8 @@ class Endpoint:
     def __post_init__(self) -> None:
         if urlsplit(self.address).scheme not in ("http", "https"):
             raise ValueError(f"endpoint: expected an address such as http://127.0.0.1:8000/v1, got {self.address!r}")
+        if not 0 <= self.temperature < math.inf or self.max_tokens < 1:
+            raise ValueError(f"endpoint: expected a temperature of at least 0 and tokens to say, got {self}")
 
     def ask(self, prompt: str, *, stopped: Callable[[], bool] = lambda: False) -> Said:
         """The answer to a prompt, as the one message of a conversation; once `stopped`, it is not asked for again.
@@ -75,16 +88,23 @@ class Endpoint:
 
         return self.patience.call(once, name=self.address)
 
+    def _key(self) -> str:
+        key = os.environ.get(self.key_variable, "").strip()
+        if not all("!" <= sign <= "~" for sign in key):
+            # Without the key in it: what is wrong here is printed.
+            raise ValueError(f"${self.key_variable}: expected a key of ASCII letters and signs on one line")
+        return key
+
     def _once(self, prompt: str) -> Said:
         values = {"model": self.model, "messages": [{"role": "user", "content": prompt}], "seed": self.seed}
         values |= {"temperature": self.temperature, "max_tokens": self.max_tokens}
         headers = {"Content-Type": "application/json", "User-Agent": "lapis"}
-        if key := os.environ.get(self.key_variable):
+        if key := self._key():
             headers["Authorization"] = f"Bearer {key}"
         address = f"{self.address.rstrip('/')}/chat/completions"
         request = urllib.request.Request(address, json.dumps(values).encode(), headers, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=self.patience.timeout_seconds) as response:
+            with _OPENER.open(request, timeout=self.patience.timeout_seconds) as response:
                 return _said(response.read(MOST_BYTES))
         except urllib.error.HTTPError as error:
             raise _failure(error, address=address) from error
@@ -113,7 +133,7 @@ def _said(content: bytes) -> Said:
     try:
         choice = json.loads(content)["choices"][0]
         text = choice["message"]["content"]
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise PassingError(f"expected an answer with choices as JSON, got {content[:80]!r}") from error
     if not isinstance(text, str):
         raise PassingError(f"expected a text, got {text!r}")

@@ -13,6 +13,7 @@ from typing import overload
 import numpy as np
 
 from lapis.data.ahead import Range
+from lapis.data.keys import original_key
 from lapis.data.sample import Location, Sample
 from lapis.data.shard_index import Entry, ShardIndex
 from lapis.data.shards import sound_of
@@ -57,7 +58,8 @@ class IndexedSamples(Sequence[Sample]):
         entry = shard.entry(row, files=self._files)
         sound, words = self._places(shard, entry)
         content = words.open() if isinstance(words, Range) else self._file_bytes(words)
-        return make_sample(parse_object(content, name=str(words)), key=entry.key, audio=sound, where=str(words))
+        values = parse_object(content, name=str(words))
+        return make_sample(values, key=original_key(entry.key, values), audio=sound, where=str(words))
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[place] for place in range(len(self)))

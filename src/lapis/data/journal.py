@@ -6,17 +6,16 @@ lines stand in the order of the shards, whatever order they came in.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any, TypeVar, get_type_hints
 
 from lapis.data.writing import index_path
 from lapis.files import atomic_write
 
 JOURNAL_NAME = "shards.jsonl"
-NUMBERED = re.compile(r"-\d{6,}\.tar$")
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,19 @@ class Done:
     problems: Sequence[Problem] = ()
 
 
-class Journal:
-    """The finished shards of a folder; a context, open for adding."""
+Made = TypeVar("Made")
+TYPES: dict[type, dict[str, Any]] = {
+    kind: {**get_type_hints(kind), "problems": tuple, "seconds": float | int} for kind in (Problem, Done)
+}
 
-    def __init__(self, folder: Path) -> None:
+
+class Journal:
+    """The finished shards of a folder, those that are called `name-NUMBER.tar`; a context, open for adding."""
+
+    def __init__(self, folder: Path, *, name: str) -> None:
         self.path = folder / JOURNAL_NAME
         self._folder = folder
+        self._own = re.compile(rf"{re.escape(name)}-\d{{6,}}\.tar")
         self.done: dict[int, Done] = {}
 
     def __enter__(self) -> "Journal":
@@ -73,7 +79,7 @@ class Journal:
         self.done = dict(sorted(self.done.items()))
         with atomic_write(self.path, binary=False) as file:
             file.writelines(_line(done) for done in self.done.values())
-        self._file: IO[str] = self.path.open("a", encoding="utf-8")
+        self._file: IO[str] = self.path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def add(self, done: Done) -> None:
         """Note a shard that is on disk."""
@@ -92,14 +98,14 @@ class Journal:
         return path.is_file() and path.stat().st_size == done.num_bytes and index_path(path).is_file()
 
     def finish(self, num_shards: int) -> None:
-        """Bring the lines in order, and delete shards that are not among the first so many.
+        """Bring the lines in order, and delete shards of this name that are not among the first so many.
 
         There are such if the source has become shorter, or if a process was killed before its shard was noted.
         """
         self.done = {number: done for number, done in self.done.items() if number < num_shards}
         known = {done.file for done in self.done.values()}
         for path in self._folder.glob("*.tar"):
-            if NUMBERED.search(path.name) and path.name not in known:
+            if self._own.fullmatch(path.name) and path.name not in known:
                 path.unlink()
                 index_path(path).unlink(missing_ok=True)
         self._file.close()
@@ -113,10 +119,17 @@ def _line(done: Done) -> str:
 def _parsed(line: bytes, *, path: Path) -> Done:
     try:
         values = json.loads(line)
-        problems = tuple(Problem(**problem) for problem in values.pop("problems"))
-        done = Done(**values, problems=problems)
-    except (ValueError, TypeError, KeyError) as error:
+        problems = tuple(_of_types(Problem, problem) for problem in values.pop("problems"))
+        done = _of_types(Done, values | {"problems": problems})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}): throw the folder's shards away with --restart") from error
     if done.file is not None and ("/" in done.file or not done.file.endswith(".tar")):
         raise ValueError(f"{path} names {done.file!r}: expected a tar of the folder")
     return done
+
+
+def _of_types(kind: type[Made], values: Mapping[str, Any]) -> Made:
+    for name, value in values.items():
+        if not isinstance(value, TYPES[kind][name]):
+            raise TypeError(f"{name} is {value!r}")
+    return kind(**values)

@@ -4,16 +4,17 @@ A source that is opened for training is whole or an error. Whoever makes data re
 a corpus in which one shard is cut, and to be told of that shard.
 """
 
-import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lapis.data.captioned import Captioned, Made, with_captions
+from lapis.data.indexed import IndexedSamples
+from lapis.data.keys import original_key
 from lapis.data.sample import Sample
 from lapis.data.shards import Record, open_shard, records, sound_of
 from lapis.data.sources import SourceConfig, Tars
-from lapis.data.storage import StorageError
+from lapis.data.storage import StorageError, is_url
 from lapis.data.words import make_sample, parse_object
 from lapis.files import data_path
 
@@ -51,6 +52,21 @@ class Listing:
         assert isinstance(self.config, Tars) and self._tars is not None
         return None if self.config.domain else sum(map(_num_records, self._tars))
 
+    def paths(self) -> Iterator[Path]:
+        """What it reads of this machine: its table or folder, archives, and the folders of its sounds, each once."""
+        if isinstance(named := getattr(self.config, "path", None), str):
+            yield data_path(named)
+        yield from self._tars or ()
+        if isinstance(self._whole, IndexedSamples):
+            yield from (Path(address) for address in self._whole.addresses if not is_url(address))
+        seen: set[Path] = set()
+        for sample in self._whole if isinstance(self._whole, list) else ():
+            if isinstance(path := getattr(sample.audio, "path", None), Path):
+                read = path.parent if getattr(sample.audio, "size", None) is None else path
+                if read not in seen:
+                    seen.add(read)
+                    yield read
+
     def __iter__(self) -> Iterator[Sample | Unreadable]:
         for place in self._places():
             yield with_captions(place, self._tables) if self._tables and isinstance(place, Sample) else place
@@ -84,7 +100,8 @@ def _place(record: Record, *, path: Path) -> Sample | Unreadable:
         content = words.open()
         assert isinstance(content, bytes), "a member of a tar is opened as bytes"
         values = parse_object(content, name=str(words))
-        return make_sample(values, key=record.key, audio=record.members[sound], where=str(words))
+        key = original_key(record.key, values)
+        return make_sample(values, key=key, audio=record.members[sound], where=str(words))
     except (ValueError, OSError) as error:
         return Unreadable(where, str(error))
 
@@ -101,11 +118,10 @@ def _places(samples: Sequence[Sample], *, name: str) -> Iterator[Sample | Unread
 
 
 def _tar_paths(config: Tars) -> list[Path]:
-    root = glob.escape(str(data_path("."))) if not Path(config.pattern).is_absolute() else ""
-    paths = sorted(glob.glob(str(Path(root, config.pattern))))  # noqa: PTH207  (the pattern may hold folders)
+    paths = [Path(path).absolute() for path in config.find()]
     if not paths:
         raise ValueError(f"no tar matches {data_path(config.pattern)}")
-    return [Path(path).absolute() for path in paths]
+    return paths
 
 
 def _num_records(path: Path) -> int:

@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from lapis import audio
+from lapis.data.ahead import Range
 from lapis.data.encoding import Codec
 from lapis.data.journal import Done, Problem
+from lapis.data.keys import in_utf8
 from lapis.data.listing import Unreadable
+from lapis.data.parquet import ParquetCell
 from lapis.data.sample import Sample
+from lapis.data.sources import TableCell
 from lapis.data.storage import StorageError
 from lapis.data.workers import Tick
 from lapis.data.writing import ShardWriter, index_path, shard_writer
@@ -93,13 +97,14 @@ def describe(sample: Sample, *, seconds: float | None) -> dict[str, Any]:
     """What the JSON of a sample says: all that is known of it but where its sound was."""
     known = {field.name: getattr(sample, field.name) for field in fields(sample) if field.name != "audio"}
     known |= {"captions": {language: list(texts) for language, texts in sample.captions.items()}, "seconds": seconds}
+    known["key"] = in_utf8(sample.key)  # By which `original_key` knows it.
     return {name: value for name, value in known.items() if value is not None}
 
 
 def plan_digest(places: Sequence[Place]) -> str:
-    """A digest of what is to be in a shard: what is known of the clips, and sizes and times of their files."""
+    """A digest of what is to be in a shard: what is known of the clips, and what changes with their sound."""
     digest = hashlib.sha256()
-    stamps: dict[Path, tuple[int, int] | None] = {}
+    stamps: dict[Any, Any] = {}
     for place in places:
         if isinstance(place, Unreadable):
             planned: Sequence[Any] = (place.name, place.reason)
@@ -115,15 +120,38 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"expected plain values in a sample, got {type(value).__name__}")
 
 
-def _stamp(place: Any, *, known: dict[Path, tuple[int, int] | None]) -> Any:
-    """By what a file is recognised as unchanged, and the place within it; None where there is none to be looked at."""
+def _stamp(place: Any, *, known: dict[Any, Any]) -> Any:
+    """By what a sound is recognised as unchanged, and its place within a file; None where nothing can be looked at."""
+    if isinstance(place, Range):
+        return place.thing.mark, place.thing.size, place.offset, place.size
+    if isinstance(place, TableCell):
+        return _table_stamp(place, known=known)
     path = getattr(place, "path", None)
     if not isinstance(path, Path):
         return None
+    if isinstance(place, ParquetCell) and place.sound_name:  # It may name a file, and not hold the sound itself.
+        return _file_stamp(path, known=known), _file_stamp(path.parent / place.sound_name, known=known)
+    return _file_stamp(path, known=known), getattr(place, "offset", None), getattr(place, "size", None)
+
+
+def _file_stamp(path: Path, *, known: dict[Any, Any]) -> tuple[int, int] | None:
     if path not in known:
         try:
             status = path.stat()
             known[path] = status.st_size, status.st_mtime_ns
         except (OSError, ValueError):
             known[path] = None
-    return known[path], getattr(place, "offset", None), getattr(place, "size", None)
+    return known[path]
+
+
+def _table_stamp(cell: TableCell, *, known: dict[Any, Any]) -> Any:
+    """The files of the whole table, or what `datasets` knows it by if it is in memory; and the file a cell names."""
+    table = cell.table
+    if id(table) not in known:
+        files = [_file_stamp(Path(file["filename"]), known=known) for file in table.cache_files]
+        known[id(table)] = files or table._fingerprint, table.with_format("arrow")
+    stamp, columns = known[id(table)]
+    value = columns[cell.row].column(cell.column)[0]  # As Arrow, so that no sound is copied.
+    if not value.is_valid or value["bytes"].is_valid or not value["path"].is_valid:
+        return stamp
+    return stamp, _file_stamp(Path(value["path"].as_py()), known=known)

@@ -24,10 +24,12 @@ def source_at(place: str, *, settings: Iterable[str] = ()) -> SourceConfig:
         settings: the source's other fields, as `field=value`.
 
     Raises:
-        ValueError: it is none of these, or the source has no such field.
+        ValueError: it is none of these or two of them, or the source has no such field.
         FileNotFoundError: nothing is there.
     """
-    if place.endswith(".tar") or "://" in place:
+    if not place:
+        raise ValueError("expected the name of a corpus or a path, got an empty one")
+    if (place.endswith(".tar") and not _is_folder(place)) or "://" in place:
         return configured(Tars, settings, pattern=place if "://" in place else _found(place))
     path = Path(_found(place))
     if path.suffix.lower() in TABLES and path.is_file():
@@ -35,7 +37,12 @@ def source_at(place: str, *, settings: Iterable[str] = ()) -> SourceConfig:
     if path.is_dir():
         if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
             return configured(HuggingFaceFolder, settings, path=str(path))
-        if any(path.glob("*.tar")):
+        if tar := next((found for found in path.glob("*.tar") if not found.is_dir()), None):
+            if sounds := audio.find_audio(path):
+                raise ValueError(
+                    f"{path} holds tars ({tar.name}) and sounds ({sounds[0].relative_to(path)}): expected one of both; "
+                    f"the tars alone are {path}/*.tar"
+                )
             return configured(Tars, settings, pattern=f"{glob.escape(str(path))}/*.tar")
         return configured(Folder, settings, path=str(path))
     kinds = f"a table ({', '.join(TABLES)}), .tar shards, or a folder of sounds"
@@ -47,10 +54,14 @@ def _found(place: str) -> str:
     """The place as an absolute path or pattern, with something at it."""
     for candidate in (Path(place).absolute(), data_path(place).absolute()):
         if candidate.exists():
-            return glob.escape(str(candidate)) if place.endswith(".tar") else str(candidate)
+            return glob.escape(str(candidate)) if place.endswith(".tar") and candidate.is_file() else str(candidate)
         if place.endswith(".tar") and glob.glob(str(candidate)):  # noqa: PTH207  (the pattern may hold folders)
             return str(candidate)
     raise FileNotFoundError(f"{place}: expected the name of a corpus or a path, there is nothing")
+
+
+def _is_folder(place: str) -> bool:
+    return any(candidate.is_dir() for candidate in (Path(place), data_path(place)))
 
 
 def configured(kind: type[Config], settings: Iterable[str], **given: Any) -> Config:

@@ -7,6 +7,7 @@ that are missing, damaged, or whose samples have changed. `problems.jsonl` says 
 shorter than its file promised, why.
 """
 
+import contextlib
 import json
 import os
 from collections import Counter
@@ -82,7 +83,7 @@ def prepare(
         progress: called with the number of clips looked at and of all, or None.
 
     Raises:
-        ValueError: the source cannot be opened, or the folder holds the work of another job.
+        ValueError: the source cannot be opened or lies in the folder, or this holds the work of another job.
         OSError: the disk is full, or a process was killed; what is finished is kept.
     """
     out = Path(out)
@@ -102,14 +103,18 @@ def prepare(
         "shard_clips": shard_clips,
     }
     listing = Listing(config)
+    if within := next((path for path in listing.paths() if path.resolve().is_relative_to(out.resolve())), None):
+        raise ValueError(f"{within} is of the source, and would be in --out {out}: choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / LOCK_NAME):
         if restart:
-            _clear(out)
+            _clear(out, name=name)
         _begin(out, job=job)
+        own = (f".{name}-", f".{JOB_NAME}.", f".{JOURNAL_NAME}.", f".{PROBLEMS_NAME}.")
         for path in out.glob(".*.part"):  # What a process was writing when it was killed.
-            path.unlink()
-        with Journal(out) as journal:
+            if path.name.startswith(own):
+                path.unlink()
+        with Journal(out, name=name) as journal:
             work = _Work(out, name, codec, journal, shard_clips, retry)
             counted = _Counted(progress, listing.total if progress else None)
             tasks = work.tasks(listing, counted)
@@ -174,10 +179,7 @@ def _begin(out: Path, *, job: dict[str, Any]) -> None:
             )
         _write_job(out, job=job)
         return
-    try:
-        there = json.loads(path.read_text(encoding="utf-8"))["job"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): throw the folder's shards away with --restart") from error
+    there = _read_job(path)
     asked = json.loads(json.dumps(job))
     if differing := [field for field in asked if there.get(field) != asked[field]]:
         field = differing[0]
@@ -187,21 +189,36 @@ def _begin(out: Path, *, job: dict[str, Any]) -> None:
         )
 
 
+def _read_job(path: Path) -> dict[str, Any]:
+    try:
+        job = json.loads(path.read_text(encoding="utf-8"))["job"]
+        if not isinstance(job, dict):
+            raise TypeError(f"expected an object, got {type(job).__name__}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}): throw the folder's shards away with --restart") from error
+    return job
+
+
 def _write_job(out: Path, *, job: dict[str, Any], **totals: Any) -> None:
     with atomic_write(out / JOB_NAME, binary=False) as file:
         json.dump({"job": job, **totals}, file, indent=2, ensure_ascii=False)
 
 
-def _clear(out: Path) -> None:
-    """Delete what this command has written; a folder without its description is not touched."""
+def _clear(out: Path, *, name: str) -> None:
+    """Delete what this command has written; a folder without its description is not touched.
+
+    Where the description is damaged, the shards are taken to have the name that they are to have now.
+    """
     path = out / JOB_NAME
     if not path.exists():
         return
+    with contextlib.suppress(ValueError):
+        name = str(_read_job(path).get("name", name))
     (out / JOURNAL_NAME).unlink(missing_ok=True)  # First, since it may be damaged: shards it does not name go too.
-    with Journal(out) as journal:
+    with Journal(out, name=name) as journal:
         journal.finish(0)
-    for name in (PROBLEMS_NAME, JOURNAL_NAME, JOB_NAME):
-        (out / name).unlink(missing_ok=True)
+    for written in (PROBLEMS_NAME, JOURNAL_NAME, JOB_NAME):
+        (out / written).unlink(missing_ok=True)
 
 
 def _summary(out: Path, *, job: dict[str, Any], done: Iterable[Done], kept: int) -> Prepared:

@@ -39,7 +39,7 @@ FAILURES_IN_A_ROW = 5
 """So many texts without any answer, one after another, and the server is taken to be away."""
 WINDOW = 1024
 LINE_MARK = re.compile(r"^\s*(?:[-*•–]|\(?\d{1,2}[.):])\s+")
-THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
 QUOTES = "\"'“”„«»「」"
 
 
@@ -85,7 +85,8 @@ class Rewriting:
 
     def captions_in(self, said: Said) -> Answer:
         """The captions in what a model said."""
-        text = THOUGHT.sub("", said.text)
+        # Many servers take the first mark for a part of the prompt and send the last one alone.
+        text = said.text.rpartition(THOUGHT_ENDS)[2].partition(THOUGHT_BEGINS)[0]
         lines = [LINE_MARK.sub("", line).strip().strip(QUOTES).strip() for line in text.splitlines()]
         return Answer(tuple(normalized(line) for line in lines if line), said.finished)
 
@@ -142,7 +143,7 @@ def rewrite(
         progress: called with what is done, how much of it, and of how much.
 
     Raises:
-        ValueError: the source cannot be opened, or the server knows no such model or key.
+        ValueError: the source cannot be opened, or the server knows no such model or key, or refuses every text.
         StorageError: the server does not answer; what it has answered is kept.
     """
     rewriting = rewriting or Rewriting()
@@ -175,6 +176,8 @@ class _Work:
     done: int = 0
     failures: dict[Question, str] = field(default_factory=dict)
     """Of this window."""
+    in_a_row: int = 0
+    """Texts without an answer since the last that had one."""
 
     def answer(self, questions: Sequence[Question], answers: Answers) -> None:
         self.failures.clear()
@@ -182,37 +185,45 @@ class _Work:
         self._tell(sum(answers.get(question) is not None for question in questions))
         pool, stop = ThreadPoolExecutor(self.concurrency), threading.Event()
         pending: dict[Future[Said], Question] = {}
-        in_a_row = 0
         try:
             while True:
+                # What is on its way may yet be the first answer; nothing else is asked until it is there.
+                refuses = self.in_a_row >= FAILURES_IN_A_ROW
                 # No more than are being asked: whoever stops the work waits for these only.
-                while len(pending) < self.concurrency and (question := next(remaining, None)) is not None:
+                while (
+                    not refuses and len(pending) < self.concurrency and (question := next(remaining, None)) is not None
+                ):
                     prompt = self.rewriting.filled(question.text)
                     pending[pool.submit(self.endpoint.ask, prompt, stopped=stop.is_set)] = question
+                if not pending and refuses:
+                    last = list(self.failures.values())[-1]
+                    raise ValueError(f"{self.endpoint.address}: no answer to {self.in_a_row} texts; the last: {last}")
                 if not pending:
                     break
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     question = pending.pop(future)
-                    in_a_row = self._take(future, question, answers=answers, in_a_row=in_a_row)
+                    self._take(future, question, answers=answers)
                     self._tell(1)
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
 
-    def _take(self, future: Future[Said], question: Question, *, answers: Answers, in_a_row: int) -> int:
-        """Note an answer, or that there is none; gives how many in a row had none."""
+    def _take(self, future: Future[Said], question: Question, *, answers: Answers) -> None:
+        """Note an answer, or that there is none."""
         try:
             said = future.result()
         except RefusedError as error:
             self.failures[question] = str(error)
-            return in_a_row
+            # Once it has answered anything, a text that is refused is that text's fault, and is so in every run.
+            self.in_a_row += not len(answers)
         except StorageError as error:
-            if in_a_row + 1 >= FAILURES_IN_A_ROW:
-                raise
             self.failures[question] = str(error)
-            return in_a_row + 1
-        answers.add([(question, self.rewriting.captions_in(said))])
-        return 0
+            self.in_a_row += 1
+            if self.in_a_row >= FAILURES_IN_A_ROW:
+                raise
+        else:
+            answers.add([(question, self.rewriting.captions_in(said))])
+            self.in_a_row = 0
 
     def _tell(self, count: int) -> None:
         self.done += count

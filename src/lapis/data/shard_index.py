@@ -3,7 +3,7 @@
 Rows have a fixed size, so that a sample is found with three short reads and nothing of the index is kept in memory:
 a corpus of 10^8 samples costs as little as one of a hundred. The layout, all numbers little-endian:
 
-    LAPISIX2, then the number of bytes of the header in 4 bytes, the header as JSON, then
+    LAPISIX3, then the number of bytes of the header in 4 bytes, the header as JSON, then
     a `ROW` a sample, in the order of the tar
     a `MEMBER` a member
     the keys, one after another, in UTF-8 (a byte of a name that is none is kept as in `surrogateescape`)
@@ -12,7 +12,9 @@ a corpus of 10^8 samples costs as little as one of a hundred. The layout, all nu
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+import tarfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +24,14 @@ import numpy as np
 from lapis.data.storage import Files, Thing
 from lapis.files import atomic_write
 
-VERSION = 2
+VERSION = 3
 SUFFIX = ".index"
 """An index beside its shard is called as the shard and this."""
+HEADER = tarfile.BLOCKSIZE
+"""Bytes of a member's header, which comes before its content."""
+KNOWN_HEADERS = 8
 
-MAGIC = b"LAPISIX2"
+MAGIC = b"LAPISIX3"
 HEAD = struct.Struct("<8sI")
 ROW = np.dtype([
     ("seconds", "<f8"),  # not a number where it is not known
@@ -75,6 +80,8 @@ class ShardIndex:
     """Whether seconds and domains were read out of the samples' JSON."""
     begin: int
     """Of the rows in the file."""
+    headers: tuple[tuple[int, int], ...] = ()
+    """Where some members' headers lie in the shard, and their checksums: what shows that it is another one by now."""
 
     @property
     def total_seconds(self) -> float:
@@ -120,14 +127,29 @@ class ShardIndex:
             rows = np.fromfile(file, ROW, count=self.samples, offset=self.begin)
         return np.flatnonzero(rows["domain"] == self.domains.index(domain) + 1).astype(np.uint32)
 
+    def is_of(self, read_header: Callable[[int], bytes], *, last_only: bool = False) -> bool:
+        """Whether the headers that the index knows are in the shard, from which `read_header` reads."""
+        known = self.headers[-1:] if last_only else self.headers
+        return all(zlib.crc32(read_header(offset)) == checksum for offset, checksum in known)
+
     def entries(self) -> list[Entry]:
         """All samples."""
         files = Files()
         return [self.entry(row, files=files) for row in range(self.samples)]
 
 
-def write_index(path: Path, entries: Sequence[Entry], *, shard_bytes: int, has_words: bool) -> None:
-    """Write the index of a shard of so many bytes, whole or not at all; equal shards have equal indexes."""
+def write_index(
+    path: Path,
+    entries: Sequence[Entry],
+    *,
+    shard_bytes: int,
+    has_words: bool,
+    read_header: Callable[[int], bytes] | None = None,
+) -> None:
+    """Write the index of a shard of so many bytes, whole or not at all; equal shards have equal indexes.
+
+    One that is to lie beside its shard knows some of its headers, which `read_header` reads.
+    """
     suffixes = {suffix: None for entry in entries for suffix in entry.members}
     numbers = {suffix: number for number, suffix in enumerate(suffixes)}
     domains = {entry.domain: None for entry in entries if entry.domain is not None}
@@ -150,11 +172,25 @@ def write_index(path: Path, entries: Sequence[Entry], *, shard_bytes: int, has_w
         "domains": list(domains),
         "shares": {name: _share(entries, name or None) for name in ("", *domains)},
         "has_words": has_words,
+        "headers": _headers(entries, read_header) if read_header else [],
     }
     written = json.dumps(header).encode()
     with atomic_write(path) as file:
         file.write(HEAD.pack(MAGIC, len(written)) + written)
         file.write(rows.tobytes() + members.tobytes() + b"".join(keys))
+
+
+def header_reader(path: Path) -> Callable[[int], bytes]:
+    """Gives the block at a place of a tar of this machine."""
+    files = Files()
+    return lambda offset: files.get(str(path), offset=offset, size=HEADER)
+
+
+def _headers(entries: Sequence[Entry], read_header: Callable[[int], bytes]) -> list[tuple[int, int]]:
+    """Of a few members from the first to the last, where the header is and its checksum."""
+    offsets = sorted({offset - HEADER for entry in entries for offset, _ in entry.members.values()})
+    chosen = sorted({round(place) for place in np.linspace(0, len(offsets) - 1, KNOWN_HEADERS)}) if offsets else []
+    return [(offsets[place], zlib.crc32(read_header(offsets[place]))) for place in chosen]
 
 
 def _starts(sizes: Sequence[int]) -> np.ndarray:
@@ -187,6 +223,7 @@ def read_index(path: Path, *, shard: Thing) -> ShardIndex | None:
         {name: Share(int(share[0]), float(share[1]), int(share[2])) for name, share in header["shares"].items()},
         header["has_words"],
         HEAD.size + size,
+        tuple((int(offset), int(checksum)) for offset, checksum in header["headers"]),
     )
     keys_end = 0  # The keys come last, and the last row says where they end.
     if index.samples and end >= index._keys_at:

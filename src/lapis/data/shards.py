@@ -16,12 +16,21 @@ from pathlib import Path
 
 from lapis import audio
 from lapis.data.sample import Location
-from lapis.data.shard_index import SUFFIX, VERSION, Entry, ShardIndex, read_index, write_index
+from lapis.data.shard_index import (
+    HEADER,
+    SUFFIX,
+    VERSION,
+    Entry,
+    ShardIndex,
+    header_reader,
+    read_index,
+    write_index,
+)
 from lapis.data.storage import Patience, Store, Thing, is_url, stat_file, store_of
-from lapis.data.words import known_seconds, parse_object
+from lapis.data.words import known_seconds, known_text, parse_object
 from lapis.files import atomic_write, cache_folder
 
-_BLOCK = tarfile.BLOCKSIZE
+_BLOCK = HEADER
 OPENED_AT_ONCE = 16
 """Shards elsewhere; those of this machine are opened one after another."""
 SCAN_BYTES = 1 << 20
@@ -54,7 +63,8 @@ def records(path: Path) -> list[Record]:
 def open_shard(address: str, *, has_words: bool = True, patience: Patience | None = None) -> ShardIndex:
     """The index of a shard, made if there is none.
 
-    One that lies beside the shard is taken where it is of the shard's size, and, on this machine, is not older than it.
+    One that lies beside the shard is taken where it is of the shard's size and knows some of its headers (elsewhere its
+    last one), and, on this machine, is not older than it.
 
     Args:
         address: a path, or a URL.
@@ -114,7 +124,7 @@ def index_shard(path: Path) -> Path:
     shard = stat_file(path)
     beside = Path(f"{path}{SUFFIX}")
     entries = _read_tar(shard, store=None, has_words=True)
-    write_index(beside, entries, shard_bytes=shard.size, has_words=True)
+    write_index(beside, entries, shard_bytes=shard.size, has_words=True, read_header=header_reader(path))
     return beside
 
 
@@ -126,7 +136,8 @@ def _beside(shard: Thing) -> ShardIndex | None:
     path = Path(f"{shard.address}{SUFFIX}")
     if not path.is_file() or path.stat().st_mtime_ns < int(shard.mark):
         return None
-    return read_index(path, shard=shard)
+    index = read_index(path, shard=shard)
+    return index if index is not None and index.is_of(header_reader(Path(shard.address))) else None
 
 
 def _fetched(shard: Thing, *, store: Store, path: Path) -> ShardIndex | None:
@@ -137,7 +148,12 @@ def _fetched(shard: Thing, *, store: Store, path: Path) -> ShardIndex | None:
     with atomic_write(path) as file:
         for offset in range(0, there.size, SCAN_BYTES):
             file.write(store.get(there, offset=offset, size=min(SCAN_BYTES, there.size - offset)))
-    return read_index(path, shard=shard)
+    index = read_index(path, shard=shard)
+    # One question: whatever moved in a shard moved its end.
+    if index is not None and index.is_of(lambda offset: store.get(shard, offset=offset, size=HEADER), last_only=True):
+        return index
+    path.unlink(missing_ok=True)  # In the cache it would be taken for this shard's the next time.
+    return None
 
 
 def _read_tar(shard: Thing, *, store: Store | None, has_words: bool) -> list[Entry]:
@@ -157,28 +173,39 @@ def _read_members(
 ) -> dict[str, dict[str, tuple[int, int]]]:
     """Key to suffix to (offset, size); `words` gets each key's JSON on the way, since it lies there."""
     table: dict[str, dict[str, tuple[int, int]]] = {}
+    places: dict[str, tuple[int, int]] = {}
     name, end = shard.address, 0
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
-                end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
+                if member.issym() or member.issparse():
+                    what = f"a link to {member.linkname}" if member.issym() else "a sparse file"
+                    raise ValueError(f"{name} holds {member.name} as {what}: expected files, packed as they are")
+                end = member.offset_data + (0 if member.islnk() else -(-member.size // _BLOCK) * _BLOCK)
                 if end > shard.size:
                     raise ValueError(
                         f"{name} is cut short: {member.name} ends at byte {member.offset_data + member.size}, "
                         f"the file at {shard.size}"
                     )
-                if not member.isfile():
+                if member.islnk():  # `tar` packs a file that it has packed under another name so.
+                    place = places.get(member.linkname)
+                    if place is None:
+                        raise ValueError(f"{name}: {member.name} is {member.linkname} again, which it does not hold")
+                elif member.isfile():
+                    place = member.offset_data, member.size
+                else:
                     continue
+                places[member.name] = place
                 folder, _, file_name = member.name.rpartition("/")
                 stem, _, suffix = file_name.partition(".")
                 key = f"{folder}/{stem}" if folder else stem
                 members = table.setdefault(key, {})
                 if suffix in members:
                     raise ValueError(f"{name} holds {member.name} twice: expected every member once")
-                members[suffix] = (member.offset_data, member.size)
+                members[suffix] = place
                 if words is not None and suffix == "json":
-                    file.seek(member.offset_data)
-                    words[key] = file.read(member.size)
+                    file.seek(place[0])
+                    words[key] = file.read(place[1])
     except tarfile.TarError as error:
         raise ValueError(f"{name} is not a whole tar file: {error}") from error
     file.seek(end)
@@ -203,8 +230,8 @@ def _entry(key: str, members: Mapping[str, tuple[int, int]], *, words: bytes | N
         raise ValueError(f"{shard.address}:{key} needs a sound and a .json, it has {sorted(members)}")
     where = f"{shard.address}:{key}.json"
     values = parse_object(words, name=where)
-    domain = values.get("domain")
-    return Entry(key, members, known_seconds(values, where=where), None if domain in (None, "") else str(domain))
+    domain = known_text(values, "domain", where=where)
+    return Entry(key, members, known_seconds(values, where=where), domain)
 
 
 class _Distant(io.RawIOBase):

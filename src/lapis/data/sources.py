@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lapis.data.indexed import IndexedSamples
+from lapis.data.parquet import ParquetCell, parquet_rows, sound_of_cell
 from lapis.data.sample import Location, Sample
 from lapis.data.shards import open_shards
 from lapis.data.storage import Patience, is_url, store_of
-from lapis.data.words import make_sample, parse_object
+from lapis.data.words import known_text, make_sample, parse_object
 from lapis.files import data_path
 
 Source = Sequence[Sample]
@@ -57,12 +58,17 @@ class Tars:
             addresses = store_of(self.pattern, self.patience).find(self.pattern)
             where = self.pattern
         else:
-            root = glob.escape(str(data_path("."))) if not Path(self.pattern).is_absolute() else ""
-            addresses = sorted(glob.glob(str(Path(root, self.pattern))))  # noqa: PTH207  (it may hold folders)
+            addresses = self.find()
             where = str(data_path(self.pattern))
         if not addresses:
             raise ValueError(f"no tar matches {where}")
         return IndexedSamples(open_shards(addresses, self.patience), domain=self.domain, patience=self.patience)
+
+    def find(self) -> list[str]:
+        """The tars of this machine that match, sorted; a folder that is called as a tar is none."""
+        root = glob.escape(str(data_path("."))) if not Path(self.pattern).is_absolute() else ""
+        found = sorted(glob.glob(str(Path(root, self.pattern))))  # noqa: PTH207  (the pattern may hold folders)
+        return [path for path in found if not Path(path).is_dir()]
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Table:
 
     `caption` names a column with a text, or a list of texts, in `language`; JSONL and Parquet rows may instead carry a
     `captions` column that maps languages to texts. Further columns are taken where they stand: label, seconds, domain.
+    In Parquet the sounds themselves may stand in the table, as the hub has them: bytes, or `{"bytes", "path"}`.
     """
 
     path: str
@@ -85,7 +92,7 @@ class Table:
             ValueError: the file is of another kind or cannot be parsed, or a row lacks its sound or its words.
         """
         path = data_path(self.path)
-        rows = _rows(path)
+        rows = _rows(path, audio=self.audio)
         if not rows:
             raise ValueError(f"{path} has no rows")
         return [self._sample(row, path=path, number=number) for number, row in enumerate(rows, start=1)]
@@ -99,11 +106,17 @@ class Table:
         values = dict(row)
         if "captions" not in values:
             values["captions"] = {self.language: values[self.caption]}
-        audio = Location(path.parent / str(row[self.audio]))
-        return make_sample(values, key=str(row.get("key") or row[self.audio]), audio=audio, where=where)
+        audio, name = row[self.audio], row[self.audio]
+        if isinstance(audio, ParquetCell):
+            name = audio.sound_name or str(number)
+        elif isinstance(audio, str):
+            audio = Location(path.parent / audio)
+        else:
+            raise ValueError(f"{where}: expected a path in column {self.audio!r}, got {type(audio).__name__}")
+        return make_sample(values, key=known_text(row, "key", where=where) or name, audio=audio, where=where)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path, *, audio: str) -> list[dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"{path}: expected a table, there is no such file")
     match path.suffix.lower():
@@ -117,11 +130,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
                 if line.strip()
             ]
         case ".parquet":
-            try:
-                from pyarrow import parquet
-            except ImportError as error:
-                raise ValueError("Parquet needs an extra: pip install 'lapis-audio[train]'") from error
-            return parquet.read_table(path).to_pylist()
+            return parquet_rows(path, audio=audio)
         case other:
             raise ValueError(f"{path}: expected a .csv, .jsonl or .parquet table, got {other!r}")
 
@@ -192,9 +201,12 @@ class TableCell:
     name: str
 
     def open(self) -> Path | bytes:
-        """The cell's bytes, or the path it names."""
-        cell = self.table[self.row][self.column]
-        return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])
+        """The cell's bytes, or the path it names.
+
+        Raises:
+            ValueError: there is neither.
+        """
+        return sound_of_cell(self.table[self.row][self.column], name=str(self))
 
     def __str__(self) -> str:
         return f"{self.name}, row {self.row}, {self.column}"

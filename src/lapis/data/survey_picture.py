@@ -62,7 +62,7 @@ def _fill(figure: "Figure", survey: Survey, *, title: str) -> None:
     _bars(axes[3], survey.caption_languages, title="clips by language of captions")
     _bars(axes[4], survey.spoken_languages or survey.domains, title=spoken)
     _bars(axes[5], survey.labels, title="clips by class")
-    figure.suptitle(f"{title}: {survey.clips:,} clips, {survey.hours:,.2f} h".replace("$", r"\$"))
+    figure.suptitle(_drawable(f"{title}: {survey.clips:,} clips, {survey.hours:,.2f} h"))
 
 
 def _steps(axes: "Axes", histogram: Mapping[str, list[float]] | None, *, title: str, unit: str) -> None:
@@ -84,6 +84,10 @@ def _bars(axes: "Axes", counts: Mapping[str, int], *, title: str) -> None:
         _say_unknown(axes)
         return
     axes.barh(range(len(shown)), list(shown.values()))
-    # A dollar sign would begin a formula.
-    axes.set_yticks(range(len(shown)), [name[:24].replace("$", r"\$") for name in shown], fontsize="small")
+    axes.set_yticks(range(len(shown)), [_drawable(name[:24]) for name in shown], fontsize="small")
     axes.invert_yaxis()
+
+
+def _drawable(text: str) -> str:
+    """As matplotlib takes it: a dollar sign would begin a formula, and a byte that is no UTF-8 is no letter."""
+    return text.encode(errors="backslashreplace").decode().replace("$", r"\$")

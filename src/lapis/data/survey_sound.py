@@ -17,6 +17,8 @@ from lapis.data.workers import Tick
 from lapis.files import sha256_of
 
 FULL_SCALE = 0.99
+LARGEST_PEAK = 2.0**31
+"""Numbers that nobody has brought to full scale at 1 may be as large; sound has no larger ones."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def _measured(sample: Sample, *, number: int) -> Measured:
                 full += int(np.count_nonzero(size >= FULL_SCALE))
                 peak = max(peak, float(size.max(initial=0.0)))
                 energy += float(np.dot(chunk, chunk))
+            if peak > LARGEST_PEAK:
+                raise ValueError(f"{where}: expected samples in [-1, 1], got {peak:.3g}")
     except StorageError:
         raise
     except Exception as error:  # Any: it is what is looked for.

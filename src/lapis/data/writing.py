@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from lapis.data.shard_index import SUFFIX, Entry, write_index
+from lapis.data.keys import safe_key
+from lapis.data.shard_index import SUFFIX, Entry, header_reader, write_index
 from lapis.files import atomic_write
-
-LONGEST_KEY_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,8 @@ def shard_writer(path: Path) -> Iterator[ShardWriter]:
             yield writer
             writer.close()
             index.unlink(missing_ok=True)  # A tar that was here before has gone, and its index is not the new one's.
-        write_index(index, writer.entries, shard_bytes=writer.written().size, has_words=True)
+        size, read_header = writer.written().size, header_reader(path)
+        write_index(index, writer.entries, shard_bytes=size, has_words=True, read_header=read_header)
     except OSError as error:
         # What `write` raises does not say of which file; what has another text is a store's, and no file's.
         if error.errno is not None and error.filename is None:
@@ -99,24 +99,6 @@ def shard_writer(path: Path) -> Iterator[ShardWriter]:
 def index_path(tar: Path) -> Path:
     """Where the index of a tar lies."""
     return tar.with_name(tar.name + SUFFIX)
-
-
-def safe_key(key: str) -> str:
-    """A key as WebDataset can have it, most as they are: without dots in its last part, and nothing that leads away.
-
-    A reader takes the file name up to its first dot as the key. What cannot stay becomes `_`; a long key is cut, with a
-    digest of the whole at its end.
-    """
-    text = "".join(letter if letter.isprintable() and letter != "\\" else "_" for letter in key)
-    parts = [part for part in text.split("/") if part not in ("", ".", "..")]
-    if parts:
-        parts[-1] = parts[-1].replace(".", "_")
-    safe = "/".join(parts) or "_"
-    if len(content := safe.encode(errors="replace")) > LONGEST_KEY_BYTES:
-        digest = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:16]
-        safe = f"{content[: LONGEST_KEY_BYTES - 17].decode(errors='ignore')}-{digest}"
-        safe = safe.replace("/", "_").replace(".", "_")
-    return safe.encode(errors="replace").decode()
 
 
 class _Digested(io.BufferedIOBase):

@@ -5,17 +5,21 @@ collections, as `source:source_id`, and `clips`, as objects with a `source` and 
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from lapis.data.keys import in_utf8
 from lapis.data.leaks.ids import ids_of
 from lapis.data.sample import Sample
 from lapis.files import atomic_write, data_path
 
 AUDIOSET, FREESOUND, RECORDINGS, CLIPS = "AudioSet", "FreeSound", "recordings", "clips"
+_PUBLISHED = re.compile(r"(?P<AudioSet>youtube:[A-Za-z0-9_-]{11})|(?P<FreeSound>freesound:[0-9]+)")
+"""The ids that stand in a list of WavCaps; a corpus may call its clips otherwise, and say that they are of YouTube."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,18 @@ class Exclusion:
 
 def clip_of(sample: Sample) -> tuple[str, str]:
     """What a clip is called in a list. It stays the same when a corpus is moved or prepared anew."""
-    return sample.source or "", sample.key
+    return in_utf8(sample.source or ""), in_utf8(sample.key)
 
 
 def write_exclusion(path: Path, exclusion: Exclusion) -> None:
     """Write a list; readers of WavCaps' lists find their part in it."""
-    split = [one.partition(":") for one in sorted(exclusion.ids)]
-    values: dict[str, Any] = {
-        AUDIOSET: [f"Y{rest}.wav" for scheme, _, rest in split if scheme == "youtube"],
-        FREESOUND: [rest for scheme, _, rest in split if scheme == "freesound"],
-        RECORDINGS: ["".join(one) for one in split if one[0] not in ("youtube", "freesound")],
-        CLIPS: [{"source": source, "key": key} for source, key in sorted(exclusion.clips)],
-    }
+    values: dict[str, list[Any]] = {AUDIOSET: [], FREESOUND: [], RECORDINGS: []}
+    for one in sorted(exclusion.ids):
+        published = _PUBLISHED.fullmatch(one)
+        name = (published and published.lastgroup) or RECORDINGS
+        rest = one.partition(":")[2]
+        values[name].append({AUDIOSET: f"Y{rest}.wav", FREESOUND: rest}.get(name, one))
+    values[CLIPS] = [{"source": source, "key": key} for source, key in sorted(exclusion.clips)]
     with atomic_write(path, binary=False) as file:
         json.dump(values, file, ensure_ascii=False, indent=1)
 
@@ -81,9 +85,8 @@ def _read(path: Path, changed: int, size: int) -> Exclusion:
             raise ValueError(f"{path}: expected a list under {name!r}, got {type(items).__name__}")
     ids = {f"youtube:{_video(item, path=path)}" for item in values.get(AUDIOSET, ())}
     ids |= {f"freesound:{str(item).removesuffix('.wav')}" for item in values.get(FREESOUND, ())}
-    return Exclusion(
-        frozenset(ids | set(map(str, values.get(RECORDINGS, ())))), _clips(values.get(CLIPS, ()), path=path)
-    )
+    ids |= {in_utf8(str(item)) for item in values.get(RECORDINGS, ())}
+    return Exclusion(frozenset(ids), _clips(values.get(CLIPS, ()), path=path))
 
 
 def _video(item: Any, *, path: Path) -> str:
@@ -100,4 +103,4 @@ def _clips(items: Iterable[Any], *, path: Path) -> frozenset[tuple[str, str]]:
     for item in items:
         if not isinstance(item, dict) or item.keys() != {"source", "key"}:
             raise ValueError(f"{path}: expected objects with 'source' and 'key' under {CLIPS!r}, got {item!r}")
-    return frozenset((str(item["source"]), str(item["key"])) for item in items)
+    return frozenset((in_utf8(str(item["source"])), in_utf8(str(item["key"]))) for item in items)

@@ -8,11 +8,14 @@ names a corpus that is made of such recordings: a false id would throw good clip
 import re
 from collections.abc import Iterator
 
+from lapis.data.keys import in_utf8
 from lapis.data.sample import Sample
 
 _YOUTUBE = r"[\w-]{10}[AEIMQUYcgkosw048]"
 """An id is a number of 64 bits in 11 digits of base 64, so that the last digit is one of 16."""
-_ADDRESS = re.compile(r"(?:youtube\.com/(?:watch\?(?:\S*&)?v=|shorts/|embed/|v/)|youtu\.be/)([\w-]{11})")
+_ADDRESS = re.compile(
+    r"(?:youtube(?:-nocookie)?\.com/(?:watch\?(?:\S*&)?v=|shorts/|live/|embed/|v/)|youtu\.be/)([A-Za-z0-9_-]{11})"
+)
 _TIMES = r"(?:[_-]\d+(?:\.\d+)?){0,2}"
 """What stands behind an id in the name of a clip: `_30_40`, `_000030`, `_30000_40000`."""
 _CLIP = re.compile(rf"Y?(?P<plain>{_YOUTUBE}){_TIMES}|\[(?P<brackets>{_YOUTUBE})\](?:-\[[\d.-]+\])?")
@@ -29,14 +32,14 @@ _OF_FREESOUND = re.compile(r"free_?-?sound|fsd(?:50k|kaggle|noisy)|\bfsd\b", re.
 
 def ids_of(sample: Sample) -> frozenset[str]:
     """The recordings that a clip is known to be from: `youtube:...`, `freesound:...`, and `source:source_id`."""
-    return frozenset(_ids(sample))
+    return frozenset(map(in_utf8, _ids(sample)))
 
 
 def _ids(sample: Sample) -> Iterator[str]:
     source, given = sample.source or "", sample.source_id or ""
-    scheme, colon, rest = source.partition(":")
-    if colon and scheme.lower() in ("youtube", "freesound") and rest:
-        yield f"{scheme.lower()}:{rest}"
+    scheme, _, rest = source.partition(":")
+    if scheme.lower() in ("youtube", "freesound") and (rest or given):
+        yield f"{scheme.lower()}:{rest or given}"
     if source and given:
         yield f"{source}:{given}"
     context = f"{source} {given} {sample.key} {sample.audio}"

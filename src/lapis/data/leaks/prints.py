@@ -110,7 +110,7 @@ def _load(path: Path) -> tuple[list[Fingerprint | None], list[tuple[str, str]]]:
         with np.load(path, allow_pickle=False) as table:
             lengths, digests, grown, strong = (table[name] for name in ("lengths", "digests", "grown", "strong"))
             problems = [(where, reason) for where, reason in json.loads(table["problems"].tobytes())]
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it, and it is made anew") from error
     prints: list[Fingerprint | None] = []
     begin, row = 0, 0

@@ -5,9 +5,10 @@ The benchmarks are in memory, and of training one clip at a time.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
+from lapis.data.keys import in_utf8
 from lapis.data.leaks.equal_words import MOST_CLIPS, captions_of, captions_of_one, plain_words
 from lapis.data.leaks.exclusion import Exclusion, clip_of, read_exclusion
 from lapis.data.leaks.fingerprint import NO_SOUND, Fingerprint
@@ -85,8 +86,10 @@ def find_leaks(
         progress: called with what is being done, the clips done, and their number where it is known.
 
     Raises:
-        ValueError: a source cannot be opened.
+        ValueError: a source cannot be opened, or one has no clips, or there is no benchmark: no leak would say nothing.
     """
+    if not against:
+        raise ValueError("expected a benchmark to compare with, got none")
     benchmarks = Benchmarks(sound=sound, captions=captions)
     for name, config in against.items():
         benchmarks.add(name, config, workers=workers, progress=progress)
@@ -98,20 +101,29 @@ def find_leaks(
     for leaf in Mixture.Config(tuple(training)).leaves():
         listing = Listing(leaf.source)
         tell = _stage(progress, "training", listing)
+        before = clips + excluded.total() + len(problems)
         for place, found in benchmarks.look_up(_kept(listing, leaf.part, excluded), workers=workers, progress=tell):
             offenders += found
             clips += isinstance(place, Sample)
+        if clips + excluded.total() + len(problems) == before:
+            raise ValueError(f"{leaf.source} has no clips: expected some to be trained on")
     offenders = benchmarks.without_classes(offenders)
     offenders.sort(key=lambda one: (REASONS.index(one.reason), -one.score, one.where, one.test_where))
     return Leaks(
-        tuple(offenders),
+        tuple(map(_printable, offenders)),
         clips=clips,
         excluded=excluded.total(),
         benchmark_clips=len(benchmarks.samples),
         unreadable=len(problems),
-        problems=tuple(problems[:LISTED_PROBLEMS]),
+        problems=tuple((in_utf8(where), in_utf8(reason)) for where, reason in problems[:LISTED_PROBLEMS]),
         exclusion=Exclusion(frozenset(benchmarks.of_id), frozenset((one.source, one.key) for one in offenders)),
     )
+
+
+def _printable(offender: Offender) -> Offender:
+    """With names that any file and terminal can have."""
+    texts = ("source", "key", "where", "benchmark", "test_key", "test_where", "detail")
+    return replace(offender, **{name: in_utf8(getattr(offender, name)) for name in texts})
 
 
 def _kept(listing: Listing, part: Part, excluded: Counter[str]) -> Generator[Place, None, None]:
@@ -141,9 +153,17 @@ class Benchmarks:
         """Clips of training, so far, that have a caption of a benchmark."""
 
     def add(self, name: str, config: SourceConfig, *, workers: int, progress: Stage | None) -> None:
-        """The clips of a benchmark; what cannot be read is among the problems."""
+        """The clips of a benchmark; what cannot be read is among the problems.
+
+        Raises:
+            ValueError: it has none.
+        """
         listing = Listing(config)
         places = list(listing)
+        if not any(isinstance(place, Sample) for place in places):
+            reasons = [place.reason for place in places if isinstance(place, Unreadable)]
+            told = f", none of {len(reasons)} can be had; the first: {reasons[0]}" if reasons else ""
+            raise ValueError(f"the benchmark {name} has no clips{told}")
         found: dict[int, Fingerprint] = {}
         if self._sound:
             for printed in prints_of(places, workers=workers, progress=_stage(progress, name, listing)):

@@ -28,6 +28,10 @@ class Checks:
     most_ratio: float = 3.0
     least_back: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.least_back is not None and not 0 <= self.least_back <= 100:
+            raise ValueError(f"back: expected a chrF from 0 to 100, got {self.least_back}")
+
     def problem(self, text: str, translation: str, *, to: str) -> str | None:
         """Why a translation into the language `to` is left out; None where nothing is wrong."""
         if not translation:

@@ -45,7 +45,7 @@ def load_translator(name: str, options: Options | None = None) -> Translator:
     """The model in a folder, or of the hub.
 
     Raises:
-        ValueError: it is not there, or needs an extra.
+        ValueError: it is not there, or needs an extra, or the device is not there.
     """
     options = options or Options()
     try:
@@ -53,6 +53,11 @@ def load_translator(name: str, options: Options | None = None) -> Translator:
         import transformers
     except ImportError as error:
         raise ValueError("translation needs an extra: pip install 'lapis-audio[transformers]'") from error
+    try:
+        torch.zeros(1, device=options.device).item()
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"device: expected cpu, cuda or mps, got {options.device!r}: {why}") from error
     given: dict[str, Any] = {"revision": options.revision, "trust_remote_code": False}
     try:
         config = transformers.AutoConfig.from_pretrained(name, **given)

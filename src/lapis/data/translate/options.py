@@ -29,3 +29,7 @@ class Options:
     revision: str | None = None
     prompt: str = PROMPT
     codes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.beams < 1:
+            raise ValueError(f"beams: expected at least one, got {self.beams}")
