@@ -36,7 +36,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def settled(places: dict[str, str]):
     """Fails the test after which the environment is another: the next one of its process would read other data."""
     yield
-    assert places == _settings(), "a test, or a fixture of its file, left other LAPIS_ variables than it found"
+    left = _settings()
+    for name in left.keys() - places.keys():
+        del os.environ[name]
+    os.environ.update(places)
+    assert left == places, "a test, or a fixture of its file, left other LAPIS_ variables than it found"
 
 
 def _settings() -> dict[str, str]:

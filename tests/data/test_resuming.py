@@ -2,11 +2,9 @@
 
 import hashlib
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
@@ -41,9 +39,7 @@ def _told(batch) -> tuple:
 
 
 def _read(folder: str, scanned: int, position: int, count: int, workers: int) -> list[tuple]:
-    os.environ["LAPIS_DATA"] = folder
-    os.environ["LAPIS_CACHE"] = str(Path(folder, "cache"))
-    parts = tuple(Part(Tars(f"{name}.tar"), weight) for name, weight in WEIGHTS.items())
+    parts = tuple(Part(Tars(f"{folder}/{name}.tar"), weight) for name, weight in WEIGHTS.items())
     mixture = Mixture.Config(parts, scanned=scanned).build(seed=11)
     clips = 8 // distributed.world_size()
     budget = Budget(clips=clips, seconds=0.14 * clips, clip_seconds=0.13)
