@@ -42,7 +42,7 @@ def sounds(tmp_path):
     return folder
 
 
-def test_index_then_search_by_words_and_by_sound(model, sounds, tmp_path):
+def test_index_then_search_by_words_and_by_sound(lapis, model, sounds, tmp_path):
     (sounds / "text.wav").write_text("this is text\n" * 100)
     (sounds / "empty.mp3").write_bytes(b"")
     soundfile.write(sounds / "nan.wav", np.full(4000, np.nan, np.float32), SAMPLE_RATE, subtype="FLOAT")
@@ -52,19 +52,19 @@ def test_index_then_search_by_words_and_by_sound(model, sounds, tmp_path):
     for name in ("text.wav", "empty.mp3", "nan.wav"):
         assert any(name in line for line in first.stdout.splitlines() if line.startswith("unreadable: "))
 
-    again = _lapis("index", sounds, "--model", model, folder=tmp_path)
+    again = lapis("index", sounds, "--model", model)
     assert "0 files added, 0 changed, 5 unchanged, 0 removed, 3 unreadable; 0 windows written" in again.stdout
 
-    found = _lapis("search", "犬が吠えている", "--json", "--limit", 3, folder=tmp_path)
+    found = lapis("search", "犬が吠えている", "--json", "--limit", 3)
     hits = [json.loads(line) for line in found.stdout.splitlines()]
     assert len(hits) == 3 and hits == sorted(hits, key=lambda hit: -hit["score"])
     assert set(hits[0]) == {"path", "start_seconds", "end_seconds", "score"}
 
-    like = _lapis("search", "--like", sounds / "clip 2 é.opus", "--json", folder=tmp_path)
+    like = lapis("search", "--like", sounds / "clip 2 é.opus", "--json")
     best = json.loads(like.stdout.splitlines()[0])
     assert best["path"].endswith("clip 2 é.opus") and best["score"] > 0.999
 
-    shown = _lapis("search", "rain on a roof", folder=tmp_path)
+    shown = lapis("search", "rain on a roof")
     assert "score" in shown.stdout and "clip" in shown.stdout and shown.returncode == 0
 
 
