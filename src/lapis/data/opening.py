@@ -10,7 +10,7 @@ from lapis import audio
 from lapis.data.folders import Folder
 from lapis.data.sources import HuggingFaceFolder, SourceConfig, Table, Tars
 from lapis.files import data_path
-from lapis.values import nearest
+from lapis.values import nearest, parsed
 
 TABLES = (".csv", ".jsonl", ".parquet")
 Config = TypeVar("Config")
@@ -78,25 +78,12 @@ def configured(kind: type[Config], settings: Iterable[str], **given: Any) -> Con
             raise ValueError(f"expected field=value, got {setting!r}")
         if name not in known:
             raise ValueError(f"{kind.__name__} has no {name!r}{nearest(name, list(known))}; it has {', '.join(known)}")
-        values[name] = _parsed(text, hints[name], name=name)
+        values[name] = parsed(text, hints[name], name=name)
     needed = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING and n not in values]
     if needed:
         choices = "; ".join(f"{name}: {_told(hints[name])}" for name in needed)
         raise ValueError(f"{kind.__name__} needs {choices}: say which with --set {needed[0]}=...")
     return kind(**values)
-
-
-def _parsed(text: str, kind: Any, *, name: str) -> Any:
-    from pydantic import TypeAdapter, ValidationError
-
-    expected = TypeAdapter(kind)
-    try:
-        return expected.validate_json(text, strict=True)
-    except ValidationError:
-        try:
-            return expected.validate_python(text, strict=True)
-        except ValidationError as error:
-            raise ValueError(f"{name}: {error.errors()[0]['msg'].lower()}, got {text!r}") from error
 
 
 def _told(kind: Any) -> str:
