@@ -96,3 +96,11 @@ def test_other_programs_read_the_tar(tmp_path):
         assert (sound.name, words.name) == ("k" * 190 + ".opus", "k" * 190 + ".json")
         assert (sound.mtime, sound.uid, sound.mode) == (0, 0, 0o644)
         assert tar.extractfile(sound).read() == b"sound"
+
+
+@pytest.mark.parametrize("key", ["t\udcf6ne", "\udcff\udcfe.b", "音 é"])
+def test_a_name_that_is_no_utf8_comes_back_from_the_shard(tmp_path, key):
+    with shard_writer(tmp_path / "a.tar") as shard:
+        shard.add(key, b"sound", suffix="flac", words={"key": key, "captions": {"eng_Latn": [key]}})
+    (sample,) = Tars(str(tmp_path / "a.tar")).build()
+    assert (sample.key, sample.captions["eng_Latn"]) == (key, (key,))

@@ -152,4 +152,4 @@ def _problem(question: Question, *, key: str, answer: str, reason: str) -> dict[
 
 
 def _json(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8") + "\n"
+    return json.dumps(values, ensure_ascii=False) + "\n"

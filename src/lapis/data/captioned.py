@@ -35,7 +35,7 @@ class Row:
     def line(self) -> str:
         """As JSON."""
         values = {"language": self.language, "text": self.text, "to": self.to, "captions": list(self.captions)}
-        return json.dumps(values, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8") + "\n"
+        return json.dumps(values, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,10 @@ class Reject(Protocol):
     def __call__(self, reason: str, /) -> None: ...  # noqa: D102
 
 
+def ignore(reason: str) -> None:
+    """For whoever asks a second time: what is left out has been counted."""
+
+
 @dataclass(frozen=True)
 class Captions:
     """The rule of choice.

@@ -20,7 +20,7 @@ from typing import Protocol, runtime_checkable
 from lapis.data.ahead import Range
 from lapis.data.balanced import Balanced
 from lapis.data.batching import Draw
-from lapis.data.captions import Captions, Reject
+from lapis.data.captions import Captions, Reject, ignore
 from lapis.data.leaks.exclusion import read_exclusion
 from lapis.data.order import ROUND, shuffled, turns
 from lapis.data.sample import Sample
@@ -214,7 +214,7 @@ class Mixture:
         """A companion; none if it has no usable caption, which is counted at its own turn."""
         try:
             part, place = self._place(number)
-            return Draw(number, self.sources[part].sample(place, reject=_ignore))
+            return Draw(number, self.sources[part].sample(place, reject=ignore))
         except UnusableError:
             return None
 
@@ -273,10 +273,6 @@ class Read(Protocol):
     """Gives the sound of a draw."""
 
     def __call__(self, draw: Draw, /) -> Waveform: ...  # noqa: D102
-
-
-def _ignore(reason: str) -> None:
-    pass
 
 
 def _branches(config: Mixture.Config, leaves: "Iterator[tuple[Usable, float]]", *, depth: int) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from lapis.data.ahead import Range
-from lapis.data.captions import Captions, Reject
+from lapis.data.captions import Captions, Reject, ignore
 from lapis.data.leaks.exclusion import Exclusion
 from lapis.data.sample import Sample
 
@@ -92,7 +92,7 @@ class Usable:
         return len(self._on_demand) if self._places is None else len(self._places)
 
     def __getitem__(self, number: int) -> Sample:
-        return self.sample(number, reject=_ignore)
+        return self.sample(number, reject=ignore)
 
     def sample(self, number: int, *, reject: Reject) -> Sample:
         """A sample with its usable captions.
@@ -104,7 +104,7 @@ class Usable:
             return self._kept[number]
         sample = self._on_demand[self._place(number)]
         # What is left out of samples that were looked through has been counted.
-        cleaned = self._clean(sample, reject if self._places is None else _ignore)
+        cleaned = self._clean(sample, reject if self._places is None else ignore)
         if cleaned is None:
             raise UnusableError(f"{sample.audio}: {NO_CAPTION}, or on a black-list")
         return cleaned
@@ -131,7 +131,3 @@ class Usable:
             return replace(sample, captions=captions)
         reject(NO_CAPTION)
         return None
-
-
-def _ignore(reason: str) -> None:
-    pass

@@ -44,7 +44,7 @@ class ShardWriter:
     def add(self, key: str, sound: bytes, *, suffix: str, words: Mapping[str, Any]) -> str:
         """Write a sample as `KEY.suffix` and `KEY.json`; gives the key it has in the tar (see `safe_key`)."""
         key = self._unused(safe_key(key))
-        members = {suffix: sound, "json": json.dumps(words, ensure_ascii=False).encode(errors="replace")}
+        members = {suffix: sound, "json": json.dumps(words, ensure_ascii=False).encode(errors="backslashreplace")}
         places = {suffix: self._write(f"{key}.{suffix}", content) for suffix, content in members.items()}
         self.entries.append(Entry(key, places, words.get("seconds"), words.get("domain")))
         return key
