@@ -1,11 +1,15 @@
 """What all tests share: a cache of their own, no hub, the repository's data, and few threads."""
 
 import os
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from lapis.cli import main
 
 # Machines differ in speed, and the first call of a kernel is slow: no deadline on an example.
 settings.register_profile("lapis", deadline=None)
@@ -32,11 +36,40 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def settled(places: dict[str, str]):
     """Fails the test after which the environment is another: the next one of its process would read other data."""
     yield
-    assert places == _settings(), "a test, or a fixture of its file, left other LAPIS_ variables than it found"
+    left = _settings()
+    for name in left.keys() - places.keys():
+        del os.environ[name]
+    os.environ.update(places)
+    assert left == places, "a test, or a fixture of its file, left other LAPIS_ variables than it found"
 
 
 def _settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("LAPIS_")}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command leaves behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def lapis(monkeypatch, capsys, tmp_path):
+    """The command `lapis` with these words, in this process and in the test's folder: starting one takes seconds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which `main` replaces
+
+    def call(*words: object) -> Answer:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(map(str, words)))
+        return Answer(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture(scope="session")

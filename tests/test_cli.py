@@ -42,7 +42,7 @@ def sounds(tmp_path):
     return folder
 
 
-def test_index_then_search_by_words_and_by_sound(model, sounds, tmp_path):
+def test_index_then_search_by_words_and_by_sound(lapis, model, sounds, tmp_path):
     (sounds / "text.wav").write_text("this is text\n" * 100)
     (sounds / "empty.mp3").write_bytes(b"")
     soundfile.write(sounds / "nan.wav", np.full(4000, np.nan, np.float32), SAMPLE_RATE, subtype="FLOAT")
@@ -52,31 +52,31 @@ def test_index_then_search_by_words_and_by_sound(model, sounds, tmp_path):
     for name in ("text.wav", "empty.mp3", "nan.wav"):
         assert any(name in line for line in first.stdout.splitlines() if line.startswith("unreadable: "))
 
-    again = _lapis("index", sounds, "--model", model, folder=tmp_path)
+    again = lapis("index", sounds, "--model", model)
     assert "0 files added, 0 changed, 5 unchanged, 0 removed, 3 unreadable; 0 windows written" in again.stdout
 
-    found = _lapis("search", "犬が吠えている", "--json", "--limit", 3, folder=tmp_path)
+    found = lapis("search", "犬が吠えている", "--json", "--limit", 3)
     hits = [json.loads(line) for line in found.stdout.splitlines()]
     assert len(hits) == 3 and hits == sorted(hits, key=lambda hit: -hit["score"])
     assert set(hits[0]) == {"path", "start_seconds", "end_seconds", "score"}
 
-    like = _lapis("search", "--like", sounds / "clip 2 é.opus", "--json", folder=tmp_path)
+    like = lapis("search", "--like", sounds / "clip 2 é.opus", "--json")
     best = json.loads(like.stdout.splitlines()[0])
     assert best["path"].endswith("clip 2 é.opus") and best["score"] > 0.999
 
-    shown = _lapis("search", "rain on a roof", folder=tmp_path)
+    shown = lapis("search", "rain on a roof")
     assert "score" in shown.stdout and "clip" in shown.stdout and shown.returncode == 0
 
 
-def test_a_corrupt_index_is_explained(model, sounds, tmp_path):
-    _lapis("index", sounds, "--model", model, folder=tmp_path)
+def test_a_corrupt_index_is_explained(lapis, model, sounds, tmp_path):
+    lapis("index", sounds, "--model", model)
     for path in (tmp_path / "lapis-index").rglob("*"):
         if path.is_file() and path.name != "index.json":
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    answer = _lapis("search", "rain", folder=tmp_path)
+    answer = lapis("search", "rain")
     assert answer.returncode == 2 and answer.stdout == ""
     assert answer.stderr.startswith("lapis: ") and "--rebuild" in answer.stderr and "Traceback" not in answer.stderr
-    rebuilt = _lapis("index", sounds, "--model", model, "--rebuild", folder=tmp_path)
+    rebuilt = lapis("index", sounds, "--model", model, "--rebuild")
     assert rebuilt.returncode == 0 and "5 files added" in rebuilt.stdout
 
 
@@ -95,36 +95,36 @@ def test_a_corrupt_index_is_explained(model, sounds, tmp_path):
         (("evaluate", "nowhere"), "nowhere: expected the folder of a finished training run"),
     ],
 )
-def test_mistakes_are_one_sentence(tmp_path, arguments, message):
-    answer = _lapis(*arguments, folder=tmp_path)
+def test_mistakes_are_one_sentence(lapis, arguments, message):
+    answer = lapis(*arguments)
     assert answer.returncode == 2
     assert answer.stderr.startswith("lapis: ") and message in answer.stderr
     assert answer.stderr.count("\n") == 1 and "Traceback" not in answer.stderr
 
 
-def test_a_run_is_not_overwritten_by_accident(model, tmp_path):
+def test_a_run_is_not_overwritten_by_accident(lapis, model, tmp_path):
     run = shutil.copytree(model, tmp_path / "run")
     before = (run / "recipe.json").read_bytes()
-    answer = _lapis("train", "pocket", "--out", run)
+    answer = lapis("train", "pocket", "--out", run)
     assert answer.returncode == 2 and "already holds a run: add --resume" in answer.stderr
-    other = _lapis("train", "pocket", "--out", run, "--resume")
+    other = lapis("train", "pocket", "--out", run, "--resume")
     assert other.returncode == 2 and "another recipe; it differs in budget.clips" in other.stderr
     assert (run / "recipe.json").read_bytes() == before
 
 
-def test_a_refused_rebuild_leaves_the_index(model, sounds, tmp_path):
-    _lapis("index", sounds, "--model", model, folder=tmp_path)
+def test_a_refused_rebuild_leaves_the_index(lapis, model, sounds):
+    lapis("index", sounds, "--model", model)
     for mistake in (("nowhere",), (sounds, "--hop-seconds", 99)):
-        answer = _lapis("index", *mistake, "--model", model, "--rebuild", folder=tmp_path)
+        answer = lapis("index", *mistake, "--model", model, "--rebuild")
         assert answer.returncode == 2 and "Traceback" not in answer.stderr
-    assert _lapis("search", "rain", folder=tmp_path).returncode == 0
+    assert lapis("search", "rain").returncode == 0
 
 
-def test_weights_that_are_not_the_recipes_are_refused(model, tmp_path):
+def test_weights_that_are_not_the_recipes_are_refused(lapis, model, tmp_path):
     for content in (b"", (model / "model.safetensors").read_bytes()[:500]):
         run = shutil.copytree(model, tmp_path / "run", dirs_exist_ok=True)
         (run / "model.safetensors").write_bytes(content)
-        answer = _lapis("evaluate", run)
+        answer = lapis("evaluate", run)
         assert answer.returncode == 2 and "does not hold what config.json says" in answer.stderr
 
 
@@ -149,13 +149,13 @@ def test_benchmarks_are_listed():
     assert answer.returncode == 2 and "no suite 'pockets', did you mean 'pocket'?" in answer.stderr
 
 
-def test_recipes_are_listed_and_printed():
-    assert "pocket" in _lapis("train", "--list").stdout.split()
-    printed = _lapis("train", "pocket", "--print", "--set", "training.steps=7").stdout
+def test_recipes_are_listed_and_printed(lapis):
+    assert "pocket" in lapis("train", "--list").stdout.split()
+    printed = lapis("train", "pocket", "--print", "--set", "training.steps=7").stdout
     assert recipes.loads(printed).training.steps == 7
 
 
-def test_an_unreadable_folder_is_one_sentence(model, tmp_path):
+def test_an_unreadable_folder_is_one_sentence(lapis, model, tmp_path):
     (tmp_path / "file").write_text("x")
-    answer = _lapis("index", tmp_path / "file", "--model", model, folder=tmp_path)
+    answer = lapis("index", tmp_path / "file", "--model", model)
     assert answer.returncode == 2 and "expected a folder of sounds" in answer.stderr

@@ -43,6 +43,8 @@ def test_paths_exist(root):
 
 
 GENERATED = {"log.jsonl", "recipe.json", "report.html", "classes.json", "index.json"}
+GENERATED |= {"shards.jsonl", "problems.jsonl", "prepared.json", "KEY.json"}
+GENERATED |= {"captions.jsonl", "answers.jsonl", "asked.json"}
 
 
 def test_commands_can_be_parsed(root):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -24,6 +25,7 @@ import soxr
 from av.container import InputContainer
 from av.error import FFmpegError
 
+from lapis.clock import timed
 from lapis.shapes import Waveform
 
 File = str | Path | bytes
@@ -153,7 +155,8 @@ def read(
         last = None if end is None else -(-(end + margin) * source_period // period)
 
         waveform = np.concatenate([np.zeros(0, np.float32), *_samples(sound, first, last)])
-        waveform = resample(waveform, from_rate=sound.sample_rate, to_rate=rate)
+        with timed("resample"):
+            waveform = resample(waveform, from_rate=sound.sample_rate, to_rate=rate)
         origin = num_periods_before * period
         waveform = waveform[begin - origin : None if end is None else end - origin]
         if not len(waveform):
@@ -209,6 +212,21 @@ def blocks(
         rest = windows(received / sample_rate, window_seconds=block_seconds, hop_seconds=hop_seconds)[number:]
         for start_seconds, end_seconds in rest:
             yield cut(start_seconds, end_seconds)
+
+
+def chunks(source: Source, *, sample_rate: int, array_rate: int | None = None) -> Iterator[Waveform]:
+    """The whole sound, a piece after another, as `read` gives it at once: for a sound of any length in little memory.
+
+    Args:
+        source: path, content, or array.
+        sample_rate: of the pieces, in hertz.
+        array_rate: the rate of an array.
+
+    Raises:
+        AudioError: as for `read`, when the place is reached.
+    """
+    with _open(source, array_rate) as sound:
+        yield from _resampled(sound, _positive_rate(sample_rate, sound.name))
 
 
 def windows(total_seconds: Seconds, *, window_seconds: Seconds, hop_seconds: Seconds) -> list[tuple[float, float]]:
@@ -283,6 +301,14 @@ class _Sound:
     chunks: Callable[[int], Iterator[np.ndarray]]
 
 
+class _Forward(soundfile.SoundFile):
+    """A file that is read on from where it is. soundfile would seek there after every read, which costs Opus a third
+    of its decoding."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 @contextlib.contextmanager
 def _open(source: Source, array_rate: int | None) -> Iterator[_Sound]:
     """Find out who reads the source."""
@@ -295,10 +321,10 @@ def _open(source: Source, array_rate: int | None) -> Iterator[_Sound]:
     with contextlib.ExitStack() as stack:
         content = stack.enter_context(_open_content(source, name))
         try:
-            # By its full path, since libsndfile takes `-` for the standard input.
-            handle = stack.enter_context(
-                soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(Path(source).absolute()))
-            )
+            # By its full path, since libsndfile takes `-` for the standard input; as bytes, since a name need not be
+            # UTF-8.
+            opened: Any = io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(Path(source).absolute())
+            handle = stack.enter_context(_Forward(opened))
         except (soundfile.SoundFileError, TypeError):  # TypeError: soundfile wants to know more of a `.raw`.
             yield _open_ffmpeg(stack.enter_context(_container(content, name)), name)
             return
@@ -346,7 +372,8 @@ def _open_array(array: np.ndarray, array_rate: int | None) -> _Sound:
 def _open_libsndfile(handle: soundfile.SoundFile, name: str) -> _Sound:
     def chunks(begin: int) -> Iterator[np.ndarray]:
         if begin < handle.frames:
-            handle.seek(begin)
+            if begin:
+                handle.seek(begin)
             while len(chunk := handle.read(CHUNK_SAMPLES, dtype="float32", always_2d=True)):
                 yield chunk
 

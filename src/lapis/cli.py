@@ -1,5 +1,6 @@
 """The command `lapis`. Each command imports what it needs when it runs, so that `lapis --help` answers at once."""
 
+import io
 import json
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from lapis import __version__, cli_calibrate, cli_report
+from lapis import __version__, cli_calibrate, cli_data, cli_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +33,9 @@ app = App(
 app.command(cli_report.report)
 app.command(cli_report.compare)
 app.command(cli_calibrate.calibrate)
+
+
+app.command(cli_data.app)
 
 
 @app.command
@@ -618,14 +622,17 @@ def _show_warning(message: Warning | str, *place: object) -> None:
     sys.stderr.write(f"lapis: {message}\n")
 
 
-def main() -> None:
-    """Run the command line; what a user can mend is one sentence on standard error and exit status 2."""
+def main(words: "Iterable[str] | None" = None) -> None:
+    """Run the command line, or these words; what a user can mend is a sentence on standard error and exit status 2."""
     # Threads that wait for each other must not hold the processor meanwhile: where something else runs beside two
     # training threads on two cores, a step takes ten times as long otherwise. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.showwarning = _show_warning
+    # A file name need not be UTF-8: what is told of one shows its byte.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        app(words)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"lapis: {error}\n")
         sys.exit(2)

@@ -7,7 +7,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 BLOCK_BYTES = 1 << 20
@@ -24,12 +24,16 @@ def cache_folder(*parts: str) -> Path:
 
 @contextlib.contextmanager
 def atomic_write(path: Path | str, *, binary: bool = True) -> Iterator[IO]:
-    """Open a temporary file beside `path` that takes its place, flushed to disk, only when the block ends well."""
+    """Open a temporary file beside `path` that takes its place, flushed to disk, only when the block ends well.
+
+    Text is UTF-8. A byte of a file name that is none is written as JSON escapes it, and comes back from there.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
-        with os.fdopen(descriptor, "wb" if binary else "w", encoding=None if binary else "utf-8") as file:
+        text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "errors": "backslashreplace"}
+        with os.fdopen(descriptor, "wb" if binary else "w", **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -35,7 +35,7 @@ from lapis.train.checkpoint import Checkpoints, Progress
 from lapis.train.loop import Training, train
 from lapis.train.optim import AdamW, Cosine, OptimizerConfig, Schedule
 from lapis.train.report import Report
-from lapis.values import PACKAGE, check_choice, from_values, nearest, to_values
+from lapis.values import PACKAGE, check_choice, from_values, nearest, parsed, to_values
 from lapis.weights import load_strictly
 
 
@@ -249,31 +249,18 @@ def _set(owner: Any, path: list[str], text: str, *, done: list[str]) -> Any:
         old, kind = owner[name], type(owner[name])
     else:
         raise ValueError(f"{'.'.join(done)!r} is {owner!r}, which has no field {name!r}")
-    new = _set(old, rest, text, done=[*done, name]) if rest else _parsed(text, kind=kind, old=old, where=where)
+    new = _set(old, rest, text, done=[*done, name]) if rest else _typed(text, kind=kind, old=old, where=where)
     if isinstance(owner, tuple):
         return (*owner[: int(name)], new, *owner[int(name) + 1 :])
     return {**owner, name: new} if isinstance(owner, Mapping) else replace(owner, **{name: new})
 
 
-def _parsed(text: str, *, kind: Any, old: Any, where: str) -> Any:
+def _typed(text: str, *, kind: Any, old: Any, where: str) -> Any:
     """`text` as the type of the field, as JSON or as bare words; parts with fields of their own are set one by one."""
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-    from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-
     if is_dataclass(old) and text != "null":
         known = ", ".join(f"{where}.{field.name}" for field in fields(old))
         raise ValueError(f"{where!r} has fields of its own: set one of {known}")
-    try:
-        expected = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True))
-    except (PydanticSchemaGenerationError, PydanticUserError) as error:
-        raise ValueError(f"{where!r} cannot be set from the command line: write a recipe") from error
-    try:
-        return expected.validate_json(text, strict=True)
-    except ValidationError:
-        try:
-            return expected.validate_python(text, strict=True)
-        except ValidationError as error:
-            raise ValueError(f"{where}: {error.errors()[0]['msg'].lower()}, got {text!r}") from error
+    return parsed(text, kind, name=where)
 
 
 def dumps(recipe: Recipe) -> str:

@@ -73,6 +73,28 @@ def check_choice(value: Any, choices: Any, *, name: str) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
 
 
+def parsed(text: str, kind: Any, *, name: str) -> Any:
+    """What a user typed as a value of exactly this type: as JSON, or as bare words.
+
+    Raises:
+        ValueError: it is none, or nothing of this type can be typed.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+    try:
+        expected = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise ValueError(f"{name!r} cannot be set from the command line: write a recipe") from error
+    try:
+        return expected.validate_json(text, strict=True)
+    except ValidationError:
+        try:
+            return expected.validate_python(text, strict=True)
+        except ValidationError as error:
+            raise ValueError(f"{name}: {error.errors()[0]['msg'].lower()}, got {text!r}") from error
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """`, did you mean 'x'?` with the known name most like this one, or nothing where none is like it."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

@@ -1,7 +1,7 @@
 """Balanced sampling against drawing one clip after another by hand, and what a mixture makes of it."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.corpus import tones, write_tar
 from lapis.data.balanced import Balanced
 from lapis.data.mixture import Mixture, Part
 from lapis.data.sample import Location, Sample
+from lapis.data.sources import Tars
 
 
 def _samples(*labels: str | None) -> list[Sample]:
@@ -90,3 +92,14 @@ def test_what_cannot_be_balanced_is_named():
         Balanced(SKEWED, draws=101, seed=(0,))
     with pytest.raises(ValueError, match="balanced_draws: sample clip1 has no label"):
         Balanced(_samples("dog", None), draws=1, seed=(0,))
+
+
+def test_what_cannot_be_used_is_never_drawn(tmp_path):
+    """Nor does it end the run, where a source was not looked through."""
+    write_tar(tmp_path / "a.tar", tones(4) | {"empty": (b"", {"captions": {"eng_Latn": [""]}, "label": "rare"})})
+    part = Part(Tars(str(tmp_path / "a.tar")), balanced_draws=4)
+    for scanned in (0, 10):
+        mixture = Mixture.Config((part,), scanned=scanned).build(seed=0)
+        assert {mixture[number].sample.key for number in range(40)} == {f"clip{number:03d}" for number in range(4)}
+    with pytest.raises(ValueError, match="so 1 to 4, got 5"):
+        Mixture.Config((replace(part, balanced_draws=5),), scanned=0).build(seed=0)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapis.data.captions import Captions
+from lapis.data.captions import Captions, normalized
+from lapis.data.cleaning import Cleaning
 from lapis.data.sample import Location, Sample
 from lapis.recipes.glap import TRANSLATIONS, glap
 
@@ -65,6 +66,19 @@ def test_speech_keeps_its_own_words_whatever_the_weights(language, captions, wei
     # Without the rule, and for sounds with it, all languages that have a weight are there.
     speech = _clean(Captions(weights), Sample("a", NOWHERE, captions, language=language, transcript="words"))
     assert speech == _clean(rule, Sample("a", NOWHERE, captions))
+
+
+def test_speech_in_a_language_of_no_weight_is_told_by_its_words():
+    rule = Captions({"eng_Latn": 1.0, "deu_Latn": 0.0}, transcripts=True)
+    told, _ = _clean(rule, Sample("a", NOWHERE, {}, language="deu_Latn", transcript="die Worte"))
+    assert rule.shares(told) == {"deu_Latn": 1.0}
+    assert rule.choose(told, random_state=random.Random(0)) == "die Worte"
+
+
+def test_a_lone_surrogate_is_no_text():
+    assert normalized("A \ud83d dog \ude00") == "A \ufffd dog \ufffd" and normalized("\U0001f600") == "\U0001f600"
+    kept, reasons = _clean(Captions(cleaning=Cleaning()), Sample("a", NOWHERE, {"eng_Latn": ("A \ud83d dog",)}))
+    assert kept == {} and reasons == {"caption with markup": 1}
 
 
 def test_translations_stand_beside_english_as_glap_has_them():

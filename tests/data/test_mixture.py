@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapis.data.captions import Captions
-from lapis.data.mixture import ROUND, Mixture, Part, shuffled, turns
+from lapis.data.mixture import Mixture, Part
+from lapis.data.order import ROUND, shuffled, turns
 from lapis.data.sample import Location, Sample
+from lapis.data.sources import Tars
+from lapis.values import from_values, to_values
 
 NOWHERE = Location(Path("nowhere"))
 
@@ -49,10 +52,10 @@ def test_shuffles_differ_by_seed_and_look_random():
 def test_a_draw_is_a_pure_function_of_its_number():
     parts = ((Numbered("a", 7), 3.0), (Numbered("b", 11), 1.0))
     first, second = _mixture(*parts), _mixture(*parts)
-    forward = [first[number] for number in range(3000)]
-    backward = [second[number] for number in reversed(range(3000))][::-1]
+    forward = [first[number] for number in range(1200)]
+    backward = [second[number] for number in reversed(range(1200))][::-1]
     assert forward == backward
-    assert forward != [_mixture(*parts, seed=1)[number] for number in range(3000)]
+    assert forward != [_mixture(*parts, seed=1)[number] for number in range(1200)]
 
 
 def test_weights_are_kept_and_every_epoch_is_whole():
@@ -114,3 +117,53 @@ def test_equal_captions_are_equal_in_whatever_form_their_accents_are():
     composed, apart = "caf\u00e9", "cafe\u0301"
     kept = Captions().clean(Sample("a", NOWHERE, {"fra_Latn": (composed, apart)}), reject=lambda reason: None)
     assert kept == {"fra_Latn": (composed, composed)}
+
+
+class TestMixtureOfMixtures:
+    INNER = Mixture.Config((Part(Numbered("b", 5), 3.0), Part(Numbered("c", 6), 1.0)), Captions(max_characters=5))
+
+    def test_a_branch_has_its_share_and_shares_it_out(self):
+        tree = Mixture.Config((Part(Numbered("a", 4), 1.0), Part(self.INNER, 4.0))).build(seed=0)
+        assert tree.shares == (0.2, 0.6, 0.2)
+        drawn = Counter(tree[number].sample.key[0] for number in range(ROUND))
+        assert drawn == {"a": 200, "b": 600, "c": 200}
+        assert [line.strip().split("  ")[0] for line in str(tree).splitlines()] == [
+            "mixture of 3 sources",
+            "20.0%",
+            "mixture of 2, weight 4",
+            "60.0%",
+            "20.0%",
+        ]
+
+    def test_a_branch_keeps_its_own_rule_of_captions(self):
+        long = Part(Numbered("a", 4, ("long words",)))
+        inner = Mixture.Config((Part(Numbered("b", 4, ("long words", "short"))),), Captions(max_characters=5))
+        tree = Mixture.Config((long, Part(inner))).build(seed=0)
+        said = {(draw.sample.key[0], tree.choose_caption(draw)) for draw in map(tree.__getitem__, range(100))}
+        assert said == {("a", "long words"), ("b", "short")}
+
+    def test_draws_are_those_of_the_leaves_as_one_mixture(self):
+        """Only the order of turns and the sources count, not how they are bracketed."""
+        tree = Mixture.Config((Part(Numbered("a", 4), 1.0), Part(self.INNER, 4.0))).build(seed=0)
+        flat = _mixture((Numbered("a", 4), 1.0), (Numbered("b", 5), 3.0), (Numbered("c", 6), 1.0))
+        assert [tree[number].sample.key for number in range(500)] == [flat[number].sample.key for number in range(500)]
+
+    def test_it_is_written_and_read(self):
+        config = Mixture.Config((Part(Tars("a.tar")), Part(Mixture.Config((Part(Tars("b.tar")),)), 2.0)))
+        assert from_values(to_values(config)) == config
+
+    @pytest.mark.parametrize("choice", [{"balanced_draws": 3}, {"exclude": "list.json"}])
+    def test_what_its_parts_choose_is_not_chosen_for_it(self, choice):
+        with pytest.raises(ValueError, match="belong to the parts"):
+            Mixture.Config((Part(self.INNER, **choice),)).build(seed=0)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_is_a_positive_number(weight):
+    with pytest.raises(ValueError, match="needs a positive weight"):
+        Part(Numbered("a", 1), weight)
+
+
+def test_a_mixture_has_parts():
+    with pytest.raises(ValueError, match="needs parts, at least one"):
+        Mixture.Config(())

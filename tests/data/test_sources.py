@@ -1,5 +1,6 @@
 import csv
 import json
+import pickle
 
 import pytest
 
@@ -64,6 +65,49 @@ def test_parquet(folder):
     assert _durations(samples) == [0.2, 0.3, 0.4]
 
 
+@pytest.mark.parametrize("form", ["hub", "bytes", "named"])
+def test_parquet_with_the_sounds_in_it(folder, form):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    names = _sounds(folder)
+    contents = [(folder / name).read_bytes() for name in names]
+    cells = {
+        "hub": [{"bytes": content, "path": name} for name, content in zip(names, contents)],
+        "bytes": contents,
+        "named": [{"bytes": None, "path": name} for name in names],
+    }[form]
+    table = pa.table({"caption": ["a", "b", "c"], "sound": cells})
+    parquet.write_table(table, folder / "table.parquet", row_group_size=2)
+    samples = Table("table.parquet", audio="sound").build()
+    assert [sample.key for sample in samples] == (["1", "2", "3"] if form == "bytes" else names)
+    assert samples[2].captions == {"eng_Latn": ("c",)} and str(samples[2].audio).endswith("table.parquet, row 3, sound")
+    assert _durations(pickle.loads(pickle.dumps(samples))) == [0.2, 0.3, 0.4]
+
+
+def test_a_sound_that_is_not_there_is_named_by_its_row(folder):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    import datasets
+
+    sound = {"bytes": sound_bytes(0.1), "path": None}
+    cells, words = [sound, {"bytes": None, "path": None}, None], ["a", "b", "c"]
+    parquet.write_table(pa.table({"audio": cells, "caption": words}), folder / "t.parquet")
+    cell = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    kinds = {"audio": cell, "caption": datasets.Value("string"), "number": datasets.Value("int64")}
+    rows = {"audio": cells, "caption": words, "number": [1, 2, 3]}
+    datasets.Dataset.from_dict(rows, features=datasets.Features(kinds)).save_to_disk(str(folder / "saved"))
+    for source in (Table("t.parquet"), HuggingFaceFolder("saved")):
+        first, *others = source.build()
+        assert first.audio.open() == sound["bytes"]
+        for sample in others:
+            with pytest.raises(ValueError, match=r"row \d, audio: expected a sound, its bytes or its path"):
+                sample.audio.open()
+    with pytest.raises(ValueError, match="row 0, eng_Latn: expected a caption, or a list of captions, got 1"):
+        HuggingFaceFolder("saved", caption="number").build()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -86,6 +130,21 @@ def test_parquet(folder):
         ("t.csv", "audio,caption\na.wav," + "x" * 200_000 + "\n", r"t\.csv is not a CSV table"),
         ("t.jsonl", '{"audio": "a.wav", "caption": "x", "seconds": NaN}\n', "seconds as a number above zero, got nan"),
         ("t.jsonl", '{"audio": "a.wav", "captions": ["x"]}\n', "row 1: expected captions by language, got list"),
+        ("t.jsonl", '{"audio": "a.wav", "caption": 3}\n', "row 1, eng_Latn: expected a caption, .* got 3"),
+        ("t.jsonl", '{"audio": "a.wav", "captions": {"deu_Latn": 5}}\n', "row 1, deu_Latn: expected a caption"),
+        ("t.jsonl", '{"audio": "a.wav", "captions": {"eng_Latn": {"a": "b"}}}\n', "got {'a': 'b'}"),
+        ("t.jsonl", '{"audio": "a.wav", "captions": {"eng_Latn": ["x", 1]}}\n', r"got \['x', 1\]"),
+        ("t.jsonl", '{"audio": "a.wav", "captions": {}, "label": {"a": 1}}\n', "row 1: expected label as a text"),
+        ("t.jsonl", '{"audio": "a.wav", "captions": {}, "label": NaN}\n', "row 1: expected label as a text, got nan"),
+        ("t.jsonl", '{"audio": "a.wav", "captions": {}, "label": ["x", ["y"]]}\n', "expected label as a text"),
+        (
+            "t.jsonl",
+            '{"audio": "a.wav", "captions": {}, "seconds": 1' + "0" * 400 + "}\n",
+            "seconds as a number, got 1",
+        ),
+        ("t.jsonl", "[" * 200_000, "line 1 is not JSON"),
+        ("t.jsonl", '{"audio": {"bytes": ""}, "captions": {}}\n', "row 1: expected a path in column 'audio', got dict"),
+        ("t.parquet", "no table", r"t\.parquet is not a Parquet table"),
         ("t.txt", "hello", r"expected a \.csv, \.jsonl or \.parquet table, got '\.txt'"),
     ],
 )

@@ -87,7 +87,7 @@ def test_it_is_a_value_and_reads(name, data):
             source.split = "other"
         assert from_values(to_values(source)) == source == pickle.loads(pickle.dumps(source))
         samples = source.build()
-        assert samples and pickle.loads(pickle.dumps(samples)) == samples
+        assert samples and list(pickle.loads(pickle.dumps(samples))) == list(samples)
         assert len({sample.key for sample in samples}) == len({str(sample.audio) for sample in samples}) == len(samples)
         for sample in samples:
             assert isinstance(sample.audio, Openable) and sample.audio.path.is_file()

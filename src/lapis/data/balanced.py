@@ -11,23 +11,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from lapis.data.sample import Sample
+from lapis.data.usable import UnusableError, Usable
 
 
 class Balanced:
     """Which sample a draw takes. Holds one number a sample, and the order of one epoch."""
 
-    def __init__(self, samples: Sequence[Sample], *, draws: int, seed: tuple[int, ...]) -> None:
+    def __init__(self, samples: Sequence[Sample] | Usable, *, draws: int, seed: tuple[int, ...]) -> None:
         """With `draws` in an epoch.
 
         Raises:
             ValueError: there are fewer samples than draws of an epoch, or a sample has no label.
         """
-        if not 1 <= draws <= len(samples):
-            raise ValueError(f"balanced_draws: an epoch takes no sample twice, so 1 to {len(samples)}, got {draws}")
-        if unlabelled := next((sample for sample in samples if not sample.labels), None):
-            raise ValueError(f"balanced_draws: sample {unlabelled.key} has no label")
-        counts = Counter(label for sample in samples for label in sample.labels)
-        self._weights = np.array([sum(1 / counts[label] for label in sample.labels) for sample in samples])
+        # Once: a sample may be made when asked for.
+        labels = [_labels(samples, place) for place in range(len(samples))]
+        usable = sum(1 for of_sample in labels if of_sample)
+        if not 1 <= draws <= usable:
+            raise ValueError(f"balanced_draws: an epoch takes no sample twice, so 1 to {usable}, got {draws}")
+        counts = Counter(label for of_sample in labels for label in of_sample)
+        self._weights = np.array([sum(1 / counts[label] for label in of_sample) for of_sample in labels])
         self._draws, self._seed = draws, seed
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
@@ -37,7 +39,19 @@ class Balanced:
         if epoch != self._epoch:
             # Not numpy's own exponential numbers, whose method may change from version to version.
             uniform = np.random.default_rng((*self._seed, epoch)).random(len(self._weights))
-            keys = -np.log1p(-uniform) / self._weights
+            keys = np.full(len(uniform), np.inf)  # what cannot be used comes last, and is never reached
+            np.divide(-np.log1p(-uniform), self._weights, out=keys, where=self._weights > 0)
             self._order = keys.argsort(kind="stable")[: self._draws].copy()
             self._epoch = epoch
         return int(self._order[place])
+
+
+def _labels(samples: Sequence[Sample] | Usable, place: int) -> tuple[str, ...]:
+    """Of a sample that was not looked through and cannot be used, none."""
+    try:
+        sample = samples[place]
+    except UnusableError:
+        return ()
+    if not sample.labels:
+        raise ValueError(f"balanced_draws: sample {sample.key} has no label")
+    return sample.labels

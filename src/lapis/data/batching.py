@@ -1,13 +1,17 @@
 """Which clips stand together in a batch: as many as fit a budget of seconds, and never padded to each other."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import torch
 
 from lapis.data.sample import Sample
 from lapis.ragged import Ragged
+
+READING: tuple[str, ...] = ("storage", "decode", "resample", "other", "transfer")
+"""What reading a batch is made of: indexes, words and sound fetched; sound decoded; brought to the model's rate; all
+else in the worker; the way from there to the process that trains."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +128,16 @@ class Batch:
     draws: tuple[Draw, ...]
     position: int
     dropped: tuple[Dropped, ...] = ()
+    rejected: tuple[str, ...] = ()
+    """Why captions were left out of draws whose source was not looked through beforehand, a reason each."""
+    spent: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """Seconds that reading took, by `READING`."""
+    finished: float = field(default=0.0, compare=False)
+    """When it was read, by this machine's monotonic clock."""
 
     def __len__(self) -> int:
         return len(self.captions)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its sound on another device."""
-        return Batch(self.waveforms.to(device), self.captions, self.draws, self.position, self.dropped)
+        return replace(self, waveforms=self.waveforms.to(device))

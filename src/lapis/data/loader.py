@@ -2,15 +2,19 @@
 
 import random
 import signal
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lapis import audio, distributed
+from lapis.clock import taken, timed
+from lapis.data.ahead import expect
 from lapis.data.batching import Batch, Budget, Draw, Dropped, Plan, plan
 from lapis.data.mixture import Mixture
+from lapis.data.storage import StorageError
 from lapis.ragged import Ragged
 from lapis.shapes import Waveform
 
@@ -38,7 +42,7 @@ class Loader:
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
-        for read in DataLoader(
+        loading = DataLoader(
             self._reader,
             sampler=plans,
             batch_size=None,
@@ -47,11 +51,18 @@ class Loader:
             prefetch_factor=2 if self._reading.workers else None,
             # Its own, since starting workers draws from it, and a resumed run must not draw more than the first.
             generator=torch.Generator(),
+            multiprocessing_context=None if self._mixture.may_fork or not self._reading.workers else "spawn",
             worker_init_fn=_leave_interrupts_to_the_parent,
-        ):
+        )
+        asked = time.perf_counter()
+        for read in loading:
             if isinstance(read, ValueError):
                 raise read
-            yield read
+            self._mixture.rejected.update(read.rejected)
+            # One that was ready before it was asked for was on its way for nobody.
+            transfer = time.perf_counter() - max(asked, read.finished)
+            yield replace(read, spent=read.spent | {"transfer": transfer})
+            asked = time.perf_counter()
 
 
 def _unchanged(read: Batch | ValueError) -> Batch | ValueError:
@@ -80,12 +91,27 @@ class Reader(Dataset):
         """The sound and words of a plan. Draws that cannot be read are named in the batch, with the reason.
 
         Where none can be read the answer is an error, to be raised by the process that asked: one that is raised here
-        would reach the user with the worker's stack trace in its message.
+        would reach the user with the worker's stack trace in its message. A store that does not answer is such an error
+        too: to leave out its clips would make the batch depend on the weather.
         """
+        taken()
+        with timed("other"):
+            read = self._batch(planned)
+        return read if isinstance(read, ValueError) else replace(read, spent=taken(), finished=time.perf_counter())
+
+    def _batch(self, planned: Plan) -> Batch | ValueError:
+        with timed("storage"):
+            expect(of for of in self.mixture.ranges(planned.draws) if str(of) not in self._kept)
         waveforms, captions, draws, dropped = [], [], [], []
-        for draw in planned.draws:
+        rejected: list[str] = []
+        for of_plan in planned.draws:
+            draw = of_plan
             try:
-                waveform = self._read(draw)
+                with timed("storage"):
+                    draw = self.mixture.complete(of_plan, reject=rejected.append)
+                draw, waveform = self.mixture.varied(draw, self._read(draw), read=self._read)
+            except StorageError as error:
+                return error
             except (ValueError, OSError) as error:
                 dropped.append(Dropped(str(draw.sample.audio), str(error)))
                 continue
@@ -94,14 +120,21 @@ class Reader(Dataset):
             draws.append(draw)
         if not draws:
             return ValueError(f"no clip of a batch could be read; the first: {dropped[0].name}: {dropped[0].reason}")
-        return Batch(Ragged.pack(waveforms), tuple(captions), tuple(draws), planned.position, tuple(dropped))
+        return Batch(
+            Ragged.pack(waveforms), tuple(captions), tuple(draws), planned.position, tuple(dropped), tuple(rejected)
+        )
 
     def _read(self, draw: Draw) -> Waveform:
         """The clip, or a window of it where it is longer than the budget allows; kept for later if there is room."""
         name = str(draw.sample.audio)
         if name in self._kept:
             return self._kept[name]
-        place = draw.sample.audio.open()
+        with timed("storage"):
+            place = draw.sample.audio.open()
+        with timed("decode"):
+            return self._decode(draw, place, name=name)
+
+    def _decode(self, draw: Draw, place: audio.File, *, name: str) -> Waveform:
         longest = self.budget.clip_seconds
         seconds = audio.info(place).seconds if draw.sample.seconds is None else draw.sample.seconds
         if seconds > longest:

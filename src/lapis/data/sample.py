@@ -1,5 +1,6 @@
 """One sample: where its sound is, what is said of it, and where it comes from. Cheap: no sound is read here."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +34,11 @@ class Location:
         """
         if self.size is None:
             return self.path
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            content = file.read(self.size)
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = os.pread(descriptor, self.size, self.offset)
+        finally:
+            os.close(descriptor)
         if len(content) != self.size:
             raise ValueError(f"{self}: expected {self.size} bytes at {self.offset}, only {len(content)} are there")
         return content
@@ -62,6 +65,8 @@ class Sample:
     """The words spoken, exactly."""
     speaker: str | None = None
     source: str | None = None
+    source_id: str | None = None
+    """What the source calls the recording."""
     licence: str | None = None
     split: str | None = None
 

@@ -6,16 +6,17 @@ whose `build()` opens it.
 
 import csv
 import glob
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from lapis import audio
+from lapis.data.indexed import IndexedSamples
+from lapis.data.parquet import ParquetCell, parquet_rows, sound_of_cell
 from lapis.data.sample import Location, Sample
-from lapis.data.shards import records
+from lapis.data.shards import open_shards
+from lapis.data.storage import Patience, is_url, store_of
+from lapis.data.words import known_text, make_sample, parse_object
 from lapis.files import data_path
 
 Source = Sequence[Sample]
@@ -33,36 +34,41 @@ class SourceConfig(Protocol):
 
 @dataclass(frozen=True)
 class Tars:
-    """WebDataset tars; `pattern` is a glob, relative to the data folder. A sample needs a sound and a `.json`."""
+    """WebDataset tars. A sample needs a sound and a `.json`.
+
+    `pattern` is a glob, relative to the data folder, or an address: `s3://bucket/train-*.tar` (gs and az likewise), or
+    `https://host/train-{000..123}.tar`, since a web server lists nothing. Tars elsewhere want their index beside them
+    (`shards.index_shard`): without one each is read through once.
+    """
 
     pattern: str
     domain: str | None = None
     """Keep only this domain."""
+    patience: Patience = field(default=Patience(), repr=False)
+    """With a store that does not answer."""
 
-    def build(self) -> list[Sample]:
+    def build(self) -> IndexedSamples:
         """The samples of all shards that match, in the order of their names.
 
         Raises:
             ValueError: no shard matches, or a sample has no sound or no readable JSON.
+            StorageError: a store does not answer.
         """
+        if is_url(self.pattern):
+            addresses = store_of(self.pattern, self.patience).find(self.pattern)
+            where = self.pattern
+        else:
+            addresses = self.find()
+            where = str(data_path(self.pattern))
+        if not addresses:
+            raise ValueError(f"no tar matches {where}")
+        return IndexedSamples(open_shards(addresses, self.patience), domain=self.domain, patience=self.patience)
+
+    def find(self) -> list[str]:
+        """The tars of this machine that match, sorted; a folder that is called as a tar is none."""
         root = glob.escape(str(data_path("."))) if not Path(self.pattern).is_absolute() else ""
-        paths = sorted(glob.glob(str(Path(root, self.pattern))))  # noqa: PTH207  (the pattern may hold folders)
-        if not paths:
-            raise ValueError(f"no tar matches {data_path(self.pattern)}")
-        samples = [sample for path in paths for sample in _samples_of_tar(Path(path))]
-        return [sample for sample in samples if self.domain in (None, sample.domain)]
-
-
-def _samples_of_tar(path: Path) -> Iterator[Sample]:
-    with path.open("rb") as file:
-        for record in records(path):
-            sounds = [member for suffix, member in record.members.items() if audio.is_audio_path(f"x.{suffix}")]
-            sound = sounds[0] if sounds else None
-            words = record.members.get("json")
-            if sound is None or words is None or words.size is None:
-                raise ValueError(f"{path}:{record.key} needs a sound and a .json, it has {sorted(record.members)}")
-            file.seek(words.offset)
-            yield _sample(_json(file.read(words.size), name=str(words)), key=record.key, audio=sound, where=str(words))
+        found = sorted(glob.glob(str(Path(root, self.pattern))))  # noqa: PTH207  (the pattern may hold folders)
+        return [path for path in found if not Path(path).is_dir()]
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Table:
 
     `caption` names a column with a text, or a list of texts, in `language`; JSONL and Parquet rows may instead carry a
     `captions` column that maps languages to texts. Further columns are taken where they stand: label, seconds, domain.
+    In Parquet the sounds themselves may stand in the table, as the hub has them: bytes, or `{"bytes", "path"}`.
     """
 
     path: str
@@ -85,7 +92,7 @@ class Table:
             ValueError: the file is of another kind or cannot be parsed, or a row lacks its sound or its words.
         """
         path = data_path(self.path)
-        rows = _rows(path)
+        rows = _rows(path, audio=self.audio)
         if not rows:
             raise ValueError(f"{path} has no rows")
         return [self._sample(row, path=path, number=number) for number, row in enumerate(rows, start=1)]
@@ -99,11 +106,17 @@ class Table:
         values = dict(row)
         if "captions" not in values:
             values["captions"] = {self.language: values[self.caption]}
-        audio = Location(path.parent / str(row[self.audio]))
-        return _sample(values, key=str(row.get("key") or row[self.audio]), audio=audio, where=where)
+        audio, name = row[self.audio], row[self.audio]
+        if isinstance(audio, ParquetCell):
+            name = audio.sound_name or str(number)
+        elif isinstance(audio, str):
+            audio = Location(path.parent / audio)
+        else:
+            raise ValueError(f"{where}: expected a path in column {self.audio!r}, got {type(audio).__name__}")
+        return make_sample(values, key=known_text(row, "key", where=where) or name, audio=audio, where=where)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path, *, audio: str) -> list[dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"{path}: expected a table, there is no such file")
     match path.suffix.lower():
@@ -111,13 +124,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             return _csv_rows(path)
         case ".jsonl":
             lines = path.read_bytes().splitlines()
-            return [_json(line, name=f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+            return [
+                parse_object(line, name=f"{path}, line {number}")
+                for number, line in enumerate(lines, 1)
+                if line.strip()
+            ]
         case ".parquet":
-            try:
-                from pyarrow import parquet
-            except ImportError as error:
-                raise ValueError("Parquet needs an extra: pip install 'lapis-audio[train]'") from error
-            return parquet.read_table(path).to_pylist()
+            return parquet_rows(path, audio=audio)
         case other:
             raise ValueError(f"{path}: expected a .csv, .jsonl or .parquet table, got {other!r}")
 
@@ -174,7 +187,7 @@ class HuggingFaceFolder:
             assert isinstance(row, dict)
             values = row | {"captions": {self.language: row[self.caption]}}
             audio = TableCell(sounds, number, self.audio, f"{path}:{self.split}" if self.split else str(path))
-            samples.append(_sample(values, key=str(number), audio=audio, where=f"{path}, row {number}"))
+            samples.append(make_sample(values, key=str(number), audio=audio, where=f"{path}, row {number}"))
         return samples
 
 
@@ -188,49 +201,12 @@ class TableCell:
     name: str
 
     def open(self) -> Path | bytes:
-        """The cell's bytes, or the path it names."""
-        cell = self.table[self.row][self.column]
-        return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])
+        """The cell's bytes, or the path it names.
+
+        Raises:
+            ValueError: there is neither.
+        """
+        return sound_of_cell(self.table[self.row][self.column], name=str(self))
 
     def __str__(self) -> str:
         return f"{self.name}, row {self.row}, {self.column}"
-
-
-def _json(content: bytes, *, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"{name} is not JSON in UTF-8: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{name}: expected an object, got {type(value).__name__}")
-    return value
-
-
-def _sample(values: Mapping[str, Any], *, key: str, audio: Any, where: str) -> Sample:
-    captions = values.get("captions") or {}
-    if not isinstance(captions, Mapping):
-        raise ValueError(f"{where}: expected captions by language, got {type(captions).__name__}")
-    seconds = values.get("seconds")
-    try:
-        duration = None if seconds in (None, "") else float(seconds)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: expected seconds as a number, got {seconds!r}") from error
-    if duration is not None and not 0 < duration < math.inf:
-        raise ValueError(f"{where}: expected seconds as a number above zero, got {seconds!r}")
-    if isinstance(values.get("label"), list):
-        values = {**values, "label": ";".join(map(str, values["label"]))}
-    return Sample(
-        key=key,
-        audio=audio,
-        captions={language: _texts(texts) for language, texts in captions.items() if texts is not None},
-        seconds=duration,
-        **{
-            name: str(values[name]) if values.get(name) not in (None, "") else None
-            for name in ("label", "domain", "language", "transcript", "speaker", "source", "licence", "split")
-        },
-    )
-
-
-def _texts(texts: Any) -> tuple[str, ...]:
-    """One text or several, as several."""
-    return tuple(str(text or "") for text in ([texts] if isinstance(texts, str) else texts))

@@ -46,14 +46,7 @@ class AudioSetCaps:
             audio = sounds.find(clip, *(youtube.names(video) if self.origin == "AudioSet" else [f"Y{clip}"]))
             if audio is not None:
                 samples.append(
-                    Sample(
-                        key=clip,
-                        audio=audio,
-                        captions={"eng_Latn": (row["caption"],)},
-                        domain="sound",
-                        source=f"youtube:{video}",
-                        split=self.split,
-                    )
+                    youtube.captioned(clip, video=video, audio=audio, caption=row["caption"], split=self.split)
                 )
         return sounds.settle(samples, table=table)
 

@@ -41,14 +41,7 @@ class AutoAcd:
             audio = sounds.find(clip, *youtube.names(video, float(start[1]) if start else None, alone=not start))
             if audio is not None:
                 samples.append(
-                    Sample(
-                        key=clip,
-                        audio=audio,
-                        captions={"eng_Latn": (row["caption"],)},
-                        domain="sound",
-                        source=f"youtube:{video}",
-                        split=self.split,
-                    )
+                    youtube.captioned(clip, video=video, audio=audio, caption=row["caption"], split=self.split)
                 )
         return sounds.settle(samples, table=table)
 

@@ -49,3 +49,12 @@ def flores(code: str) -> str:
             return CODES[plain]
         plain = plain.rpartition("_")[0]
     raise ValueError(f"no language {code!r}{nearest(code, list(CODES))}: expected a code such as 'de' or 'zh-CN'")
+
+
+def short_codes() -> dict[str, str]:
+    """By the FLORES-200 code what models of translation call a language: the shortest code of the table, `de`, `zh`."""
+    short: dict[str, str] = {}
+    for code, language in CODES.items():
+        if "_" not in code and len(code) < len(short.get(language, "xxxxx")):
+            short[language] = code
+    return short | {"heb_Hebr": "he", "jav_Latn": "jv", "nob_Latn": "no", "nso_Latn": "ns", "ssw_Latn": "ss"}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lapis.data.sample import Sample
+from lapis.data.indexed import IndexedSamples
 from lapis.data.sources import Tars
 from lapis.datasets.about import About
 from lapis.files import data_path
@@ -22,7 +22,7 @@ class Pocket:
     split: Literal["train", "val", "test"]
     domain: Literal["sound", "music", "speech"] | None = None
 
-    def build(self) -> list[Sample]:
+    def build(self) -> IndexedSamples:
         """The samples of the split."""
         return Tars(f"pocket/pocket-{self.split}-*.tar", domain=self.domain).build()
 

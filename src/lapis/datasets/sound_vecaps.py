@@ -41,14 +41,7 @@ class SoundVecaps:
             place = sounds.find(clip, *youtube.names(video))
             if place is not None:
                 samples.append(
-                    Sample(
-                        key=clip,
-                        audio=place,
-                        captions={"eng_Latn": (row["caption"],)},
-                        domain="sound",
-                        source=f"youtube:{video}",
-                        split=self.split,
-                    )
+                    youtube.captioned(clip, video=video, audio=place, caption=row["caption"], split=self.split)
                 )
         return sounds.settle(samples, table=table)
 

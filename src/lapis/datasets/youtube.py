@@ -1,6 +1,8 @@
-"""What the files of YouTube clips are called: corpora publish ids, and everybody's downloader has names of its own."""
+"""Clips of YouTube: what their files are called (everybody's downloader has names of its own), and their samples."""
 
 import re
+
+from lapis.data.sample import Location, Sample
 
 _ADDRESS = re.compile(r"(?:youtube\.com/watch\?v=|youtu\.be/)([\w-]{11})")
 
@@ -33,3 +35,23 @@ def video_in(address: str) -> str | None:
     """The id in the address of a video; None where it is no such address."""
     found = _ADDRESS.search(address)
     return found[1] if found else None
+
+
+def captioned(clip: str, *, video: str, audio: Location, caption: str, split: str) -> Sample:
+    """The sample of a clip of a video that one English caption describes.
+
+    Args:
+        clip: its name in the corpus.
+        video: the id.
+        audio: its file.
+        caption: what is heard.
+        split: of the corpus.
+    """
+    return Sample(
+        key=clip,
+        audio=audio,
+        captions={"eng_Latn": (caption,)},
+        domain="sound",
+        source=f"youtube:{video}",
+        split=split,
+    )

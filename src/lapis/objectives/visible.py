@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lapis.audio_encoders.m2d import M2d
 from lapis.data.batching import Batch, Draw
-from lapis.data.mixture import hash_numbers
+from lapis.data.order import hash_numbers
 from lapis.layers.masking import Masking, Parts
 from lapis.layers.patches import Chunks
 from lapis.layers.positions import rotate

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lapis import distributed
-from lapis.data.batching import Batch, Dropped
+from lapis.data.batching import READING, Batch, Dropped
 from lapis.train.step import Taken
 
 
@@ -31,6 +31,8 @@ class Line:
     exchange_seconds: float
     step_seconds: float
     speed_share: float | None
+    reading: Mapping[str, float]
+    """Seconds that all processes' workers spent on the step's batches, by `READING`."""
     stop: bool
     """Whether somebody asked one of the processes to stop."""
 
@@ -40,6 +42,11 @@ class Line:
         computing = self.step_seconds - self.wait_seconds - self.exchange_seconds
         parts = {"data": self.wait_seconds, "computing": computing, "exchange": self.exchange_seconds}
         return max(parts, key=lambda name: parts[name])
+
+    @property
+    def data_bottleneck(self) -> str:
+        """What most of the reading went by on."""
+        return max(self.reading, key=lambda name: self.reading[name])
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in `log.jsonl`."""
@@ -56,6 +63,7 @@ class Line:
             "wait_seconds": round(self.wait_seconds, 4),
             "exchange_seconds": round(self.exchange_seconds, 4),
             "step_seconds": round(self.step_seconds, 4),
+            "reading": {name: round(seconds, 4) for name, seconds in self.reading.items()},
             **self.speeds(),
         }
 
@@ -67,7 +75,10 @@ class Line:
             "tokens_per_second": self.tokens / self.step_seconds,
         }
         known = {} if self.speed_share is None else {"speed_share": round(self.speed_share, 5)}
-        return {name: round(rate, 2) for name, rate in rates.items()} | known | {"bottleneck": self.bottleneck}
+        told = {"bottleneck": self.bottleneck}
+        if self.bottleneck == "data":
+            told["data_bottleneck"] = self.data_bottleneck
+        return {name: round(rate, 2) for name, rate in rates.items()} | known | told
 
 
 def together(
@@ -87,13 +98,15 @@ def together(
     dropped = [drop for batch in batches for drop in batch.dropped]
     named = [*taken.losses.values(), *taken.measures.values()]
     samples = sum(len(batch.waveforms.rows) for batch in batches)
-    sums = [sum(map(len, batches)), samples / sample_rate, tokens, len(dropped), stop]
+    reading = [sum(batch.spent.get(name, 0.0) for batch in batches) for name in READING]
+    sums = [sum(map(len, batches)), samples / sample_rate, tokens, len(dropped), stop, *reading]
     most = [wait_seconds, exchange_seconds, step_seconds]
     means = [taken.total, speed_share or 0.0, *named]
     rows = distributed.gather_numbers([float(number) for number in (*sums, *most, *means)])
     columns = list(zip(*rows, strict=True))
-    clips, audio_seconds, all_tokens, all_dropped, stops = (sum(column) for column in columns[:5])
-    total, share, *named = (sum(column) / len(rows) for column in columns[8:])
+    clips, audio_seconds, all_tokens, all_dropped, stops, *spent = (sum(column) for column in columns[: len(sums)])
+    waits, exchanges, steps = columns[len(sums) : len(sums) + len(most)]
+    total, share, *named = (sum(column) / len(rows) for column in columns[len(sums) + len(most) :])
     return Line(
         total=total,
         losses=dict(zip(taken.losses, named)),
@@ -104,9 +117,10 @@ def together(
         audio_seconds=audio_seconds,
         tokens=round(all_tokens),
         dropped=tuple(drop for of in distributed.gather_values(dropped) for drop in of) if all_dropped else (),
-        wait_seconds=max(columns[5]),
-        exchange_seconds=min(columns[6]),  # the slowest to compute waits for nobody: what is left is the exchange
-        step_seconds=max(columns[7]),
+        wait_seconds=max(waits),
+        exchange_seconds=min(exchanges),  # the slowest to compute waits for nobody: what is left is the exchange
+        step_seconds=max(steps),
         speed_share=None if speed_share is None else share,
+        reading=dict(zip(READING, spent, strict=True)),
         stop=stops > 0,
     )

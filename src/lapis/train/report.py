@@ -133,7 +133,8 @@ def _told(line: Line) -> str:
     told = f"{line.clips / line.step_seconds:.0f} clips/s, {line.audio_seconds / line.step_seconds:.0f} s of sound/s"
     told += f", {line.tokens / line.step_seconds:,.0f} tokens/s"
     told += "" if line.speed_share is None else f", {line.speed_share:.0%} of the device"
-    parts = {"data": line.wait_seconds, "exchange": line.exchange_seconds}
+    data = f"data ({line.data_bottleneck})" if line.bottleneck == "data" else "data"
+    parts = {data: line.wait_seconds, "exchange": line.exchange_seconds}
     return told + "".join(f", {seconds / line.step_seconds:.0%} {name}" for name, seconds in parts.items())
 
 

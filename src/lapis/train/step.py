@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lapis import distributed
 from lapis.data.batching import Batch
-from lapis.data.mixture import hash_numbers
+from lapis.data.order import hash_numbers
 from lapis.objectives.learner import Step
 from lapis.train.cached import cached_backward
 from lapis.train.parallel import Engine

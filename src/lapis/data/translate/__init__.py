@@ -1,0 +1,1 @@
+"""Captions translated: models, what is wrong with a translation, the job."""
