@@ -27,7 +27,7 @@ from lapis.data.sources import Tars
 from lapis.evaluation.embeddings import AudioEmbeddings, embed_samples
 from lapis.evaluation.linear import Fitting, LinearProbe
 from lapis.evaluation.retrieval import Retrieval
-from lapis.evaluation.zeroshot import ZeroShot
+from lapis.evaluation.zeroshot import ZeroShot, ZeroShotResult
 from lapis.files import atomic_write
 from lapis.model import JointModel
 from lapis.objectives.caption import Caption
@@ -179,7 +179,9 @@ def zero_shot(model: JointModel, clips: AudioEmbeddings, *, languages: Sequence[
             prompts[str(sample.label)] = tuple(
                 dict.fromkeys((*prompts.get(str(sample.label), ()), *sample.captions[language]))
             )
-        accuracies.append(ZeroShot(prompts).run(model, clips=AudioEmbeddings(clips.vectors[rows], samples)).accuracy)
+        found = ZeroShot(prompts).run(model, clips=AudioEmbeddings(clips.vectors[rows], samples))
+        assert isinstance(found, ZeroShotResult)  # a clip has one label
+        accuracies.append(found.accuracy)
     return statistics.fmean(accuracies) if accuracies else 0.0
 
 

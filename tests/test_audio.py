@@ -466,5 +466,19 @@ class TestFindAudio:
         assert not audio.is_audio_path(Path("wav"))
 
 
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="a file in memory, which Linux has")
+def test_no_ctrl_c_is_lost_while_bytes_are_decoded(files):
+    """It would be within a function of Python that libsndfile calls: there is none."""
+    called = set()
+    for name in ("wav", "flac", "opus"):
+        content = files[name].read_bytes()
+        sys.setprofile(lambda frame, event, value: called.add(frame.f_code.co_name))
+        try:
+            audio.read(content, sample_rate=16_000)
+        finally:
+            sys.setprofile(None)
+    assert "read" in called and not [name for name in called if name.startswith("vio_")]
+
+
 def test_importing_does_not_import_torch():
     subprocess.run([sys.executable, "-c", "import sys, lapis.audio; assert 'torch' not in sys.modules"], check=True)

@@ -3,25 +3,19 @@ import json
 import numpy as np
 import pytest
 
+import tiny
 from lapis import calibration
-from lapis.calibration import LEVELS, Calibration, Decision, Fitted, Isotonic, Logistic, logistic
-
-FITTED = Fitted(data="pairs", num_clips=3, num_texts=2, num_pairs=6, num_matches=2, losses={"a": 0.1}, chosen="a")
+from lapis.calibration import LEVELS, Calibration, Isotonic, Logistic, logistic
 
 
 def made(**changes) -> Calibration:
     known = {
-        "identity": "model",
         "curve": Logistic(10.0, -2.0),
-        "background_weight": -0.5,
         "centre": (0.6, 0.8),
         "unrelated": tuple(np.quantile(np.linspace(-1, 0, 1001), LEVELS).tolist()),
-        "prior": 0.1,
-        "decision": Decision(),
         "least_score": -0.01,
-        "fitted": FITTED,
     }
-    return Calibration(**(known | changes))
+    return tiny.calibration("model", **(known | changes))
 
 
 def test_the_meaning_of_pairs_is_that_of_its_formula():

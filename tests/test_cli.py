@@ -5,14 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 
+import tiny
 from data.corpus import SAMPLE_RATE, sound_bytes
+from lapis import calibration
 from lapis import recipe as recipes
 from lapis.datasets.pocket import Pocket
+from lapis.hub import load
 
 
 def _lapis(*arguments, folder=None, **environment):
@@ -58,7 +62,8 @@ def test_index_then_search_by_words_and_by_sound(lapis, model, sounds, tmp_path)
     found = lapis("search", "犬が吠えている", "--json", "--limit", 3)
     hits = [json.loads(line) for line in found.stdout.splitlines()]
     assert len(hits) == 3 and hits == sorted(hits, key=lambda hit: -hit["score"])
-    assert set(hits[0]) == {"path", "start_seconds", "end_seconds", "score"}
+    assert set(hits[0]) == {"path", "start_seconds", "end_seconds", "score", "probability", "heard"}
+    assert hits[0]["probability"] is None  # the model has no calibration
 
     like = lapis("search", "--like", sounds / "clip 2 é.opus", "--json")
     best = json.loads(like.stdout.splitlines()[0])
@@ -66,6 +71,29 @@ def test_index_then_search_by_words_and_by_sound(lapis, model, sounds, tmp_path)
 
     shown = lapis("search", "rain on a roof")
     assert "score" in shown.stdout and "clip" in shown.stdout and shown.returncode == 0
+
+
+def test_nothing_matches_by_the_decision_of_the_models_calibration(lapis, model, sounds, tmp_path):
+    copied = shutil.copytree(model, tmp_path / "model")
+    embedder = load(copied, check=False)
+    strict = tiny.calibration(embedder, width=embedder.width, background_weight=0.0, least_score=0.9999)
+    calibration.write(strict, copied)
+    assert lapis("index", sounds, "--model", copied).returncode == 0
+    answer = lapis("search", "rain on a roof")
+    assert answer.returncode == 0 and answer.stdout.startswith(
+        "nothing matches: the nearest sound has these words with"
+    )
+    assert "at most 1.00% of unrelated pairs do (--anyway" in answer.stdout and "clip" not in answer.stdout
+    answer = lapis("search", "rain on a roof", "--json")
+    assert answer.stdout == "" and "nothing matches" in answer.stderr
+    hits = [json.loads(line) for line in lapis("search", "rain", "--json", "--anyway").stdout.splitlines()]
+    assert len(hits) == 5 and not any(hit["heard"] for hit in hits) and 0 < hits[0]["probability"] < 1
+    assert "no" in lapis("search", "rain", "--anyway").stdout.split()
+    # A sound asks without words, and a lenient decision lets all pass.
+    assert "tone.flac" in lapis("search", "--like", sounds / "more" / "tone.flac").stdout
+    calibration.write(replace(strict, least_score=-2.0), copied)
+    shown = lapis("search", "rain").stdout
+    assert "probability" in shown and "yes" in shown.split() and "no" not in shown.split()
 
 
 def test_a_corrupt_index_is_explained(lapis, model, sounds, tmp_path):
@@ -129,7 +157,8 @@ def test_weights_that_are_not_the_recipes_are_refused(lapis, model, tmp_path):
 
 
 def test_evaluation_prints_chance_beside_every_figure_and_writes_everything(model, tmp_path):
-    answer = _lapis("evaluate", model, "--out", tmp_path / "results.json", COLUMNS="120")
+    only = ("pocket-speech-retrieval-1", "pocket-music-zeroshot-jpn_Jpan-1", "pocket-reliability-1")
+    answer = _lapis("evaluate", model, "--only", *only, "--out", tmp_path / "results.json", COLUMNS="120")
     assert answer.returncode == 0, answer.stderr
     assert "pocket-speech-retrieval-1" in answer.stdout and "chance" in answer.stdout
     written = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
@@ -138,8 +167,30 @@ def test_evaluation_prints_chance_beside_every_figure_and_writes_everything(mode
     assert result["prompts"]["piano"] == ["ピアノ"] and sum(map(sum, confusion)) == result["num_clips"]
     assert "prompts: " in answer.stdout and "piano: ピアノ" in answer.stdout and "95 % interval" in answer.stdout
     assert result["languages_in_training"] == "given" and "never given" not in answer.stdout
+    lacking = "not measured: pocket-reliability-1: not for this model: its scores have no calibration"
+    assert lacking in answer.stdout and lacking[46:] in written["absent"]["pocket-reliability-1"]
     again = _lapis("evaluate", model, "--only", "pocket-music-retrieval-1", COLUMNS="120")
     assert again.returncode == 0 and "pocket-speech" not in again.stdout, again.stderr
+
+
+def test_a_model_in_a_folder_with_spaces_by_its_relative_path(lapis, model, tmp_path):
+    shutil.copytree(model, tmp_path / "my models" / "a run")
+    told = ("evaluate", "my models/a run", "--only", "pocket-speech-retrieval-1", "--out", "new folder/deep/one.json")
+    for _ in range(2):  # the second time in its own place
+        answer = lapis(*told)
+        assert answer.returncode == 0, answer.stderr
+    assert json.loads((tmp_path / "new folder" / "deep" / "one.json").read_text())["model"] == "my models/a run"
+    pages = lapis("report", "new folder/deep/one.json", "--out", "pages/report.md")
+    assert pages.returncode == 0 and (tmp_path / "pages" / "report.md").is_file(), pages.stderr
+
+
+def test_an_interrupt_is_said(lapis, monkeypatch):
+    def names():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes, "names", names)
+    answer = lapis("train", "--list")
+    assert (answer.returncode, answer.stderr) == (130, "lapis: interrupted\n")
 
 
 def test_benchmarks_are_listed():

@@ -81,7 +81,7 @@ def test_python_in_the_docs_is_python(root):
             tree = ast.parse(block)
             for node in ast.walk(tree):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lapis"):
-                    module = __import__(node.module, fromlist=["_"])
+                    module = __import__(node.module, fromlist=[name.name for name in node.names])
                     for name in node.names:
                         assert hasattr(module, name.name), f"{page.name}: {node.module}.{name.name}"
 

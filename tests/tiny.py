@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lapis import values
 from lapis.audio_encoders.slap import Slap
+from lapis.calibration import LEVELS, Calibration, Decision, Fitted, Logistic
 from lapis.data.batching import Batch, Draw
 from lapis.data.sample import Sample
 from lapis.data.sources import Tars
@@ -58,6 +59,24 @@ CONFIG = JointModel.Config(audio=Slap.Config(width=16, depth=2, heads=2, hidden=
 def model(seed: int = 0, **changes) -> JointModel:
     torch.manual_seed(seed)
     return replace(CONFIG, **changes).build()
+
+
+def calibration(of: JointModel | str, *, width: int = 8, **changes) -> Calibration:
+    """A calibration of a model, or of this identity: plain numbers, no fit."""
+    identity = of if isinstance(of, str) else of.identity
+    fitted = Fitted(data="pairs", num_clips=3, num_texts=2, num_pairs=6, num_matches=2, losses={"a": 0.1}, chosen="a")
+    plain = Calibration(
+        identity=identity,
+        curve=Logistic(8.0, -2.0),
+        background_weight=-0.5,
+        centre=tuple(0.1 * place for place in range(width)),
+        unrelated=tuple(2 * level - 1 for level in LEVELS),
+        prior=0.1,
+        decision=Decision(),
+        least_score=0.0,
+        fitted=fitted,
+    )
+    return replace(plain, **changes)
 
 
 def batch(samples: Sequence[Sample] | Tars, *, first: int = 0) -> Batch:

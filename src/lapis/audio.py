@@ -321,10 +321,7 @@ def _open(source: Source, array_rate: int | None) -> Iterator[_Sound]:
     with contextlib.ExitStack() as stack:
         content = stack.enter_context(_open_content(source, name))
         try:
-            # By its full path, since libsndfile takes `-` for the standard input; as bytes, since a name need not be
-            # UTF-8.
-            opened: Any = io.BytesIO(source) if isinstance(source, bytes) else os.fsencode(Path(source).absolute())
-            handle = stack.enter_context(_Forward(opened))
+            handle = stack.enter_context(_forward(source, stack))
         except (soundfile.SoundFileError, TypeError):  # TypeError: soundfile wants to know more of a `.raw`.
             yield _open_ffmpeg(stack.enter_context(_container(content, name)), name)
             return
@@ -332,6 +329,24 @@ def _open(source: Source, array_rate: int | None) -> Iterator[_Sound]:
             yield _open_ffmpeg(stack.enter_context(_container(content, name)), name)
         else:
             yield _open_libsndfile(handle, name)
+
+
+def _forward(source: File, stack: contextlib.ExitStack) -> _Forward:
+    """The source opened by libsndfile; what it needs until it is closed is put on the stack."""
+    if not isinstance(source, bytes):
+        # By its full path, since libsndfile takes `-` for the standard input; as bytes, since a name need not be UTF-8.
+        opened: Any = os.fsencode(Path(source).absolute())
+        return _Forward(opened)
+    if not hasattr(os, "memfd_create"):
+        return _Forward(io.BytesIO(source))
+    # A file in memory, which libsndfile reads itself: of a Ctrl-C while it reads through Python nobody would hear, and
+    # the sound would end there.
+    descriptor = os.memfd_create("lapis-sound")
+    stack.callback(os.close, descriptor)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(source)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return _Forward(descriptor, closefd=False)
 
 
 def _open_content(source: File, name: str) -> io.BufferedIOBase:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -74,6 +74,13 @@ class Decision:
         check_choice(self.kind, Kind, name="decision")
         if not 0 < self.level < 1:
             raise ValueError(f"{self.kind} of a decision must lie between 0 and 1, got {self.level}")
+
+    @property
+    def rule(self) -> str:
+        """In words, behind "a text counts as heard where"."""
+        if self.kind == "false alarms":
+            return f"at most {self.level:.2%} of unrelated pairs do"
+        return f"its probability is at least {self.level:.0%}"
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,13 @@ class Calibration:
         cosine = texts.astype(np.float64) @ clips.astype(np.float64).T
         scores = self.scores(cosine, background=self.background(texts)[:, None])
         return Meaning(self.probability(scores, prior=prior), self.percentile(scores), self.heard(scores))
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """A model with room for its calibration, which belongs to it while its `identity` is the calibration's."""
+
+    calibration: Calibration | None
 
 
 def logistic(log_odds: Scores) -> Float64[np.ndarray, "..."]:

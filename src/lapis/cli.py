@@ -16,9 +16,10 @@ from lapis import __version__, cli_calibrate, cli_data, cli_report
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lapis.captioner import Described
+    from lapis.captioner import Captioner, Described
     from lapis.doctor import Finding
     from lapis.evaluation.suite import SuiteResults
+    from lapis.model import Embedder
     from lapis.search.bulk import EmbedReport
     from lapis.search.index import Hit, IndexReport
 
@@ -29,6 +30,7 @@ app = App(
     help="Train audio-text models, measure them, and find sounds by words.",
     version=__version__,
     help_flags=["--help", "-h"],
+    suppress_keyboard_interrupt=False,  # `main` says so
 )
 app.command(cli_report.report)
 app.command(cli_report.compare)
@@ -160,10 +162,22 @@ def evaluate(
         cache=EmbeddingCache(cache_folder("embeddings") if cache else None),
         trained=_languages_given(path),
         only=only,
+        captioner=_captioner(path, embedder),
     )
     _print_results(results, title=f"{model} on {suite}")
     if out:
         write(results.to_run(model=model, device=_device(device)), out)
+
+
+def _captioner(path: Path, embedder: "Embedder") -> "Captioner | None":
+    """What writes captions with a model, where it lies beside its weights."""
+    from lapis import saved
+    from lapis.model import JointModel
+
+    if not (path.is_dir() and saved.is_saved(path) and saved.describe(path).captioner is not None):
+        return None
+    assert isinstance(embedder, JointModel)
+    return saved.captioner(path, model=embedder)
 
 
 def _languages_given(path: Path) -> "frozenset[str] | None":
@@ -453,10 +467,14 @@ def search(
     index: Path = DEFAULT_INDEX,
     model: str = "",
     limit: int = 10,
+    anyway: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
     device: str = "",
 ) -> None:
     """Find sounds by words in any language the model knows, or by a sound.
+
+    A model with a calibration (`lapis calibrate`) says how probable it is that the words are heard, and that nothing
+    matches where they count as heard nowhere.
 
     Parameters
     ----------
@@ -470,13 +488,15 @@ def search(
         The model's folder, where it has moved since the index was made.
     limit
         How many files to show.
+    anyway
+        Show what is nearest even where nothing matches.
     json
         Print JSON lines in place of a table.
     device
         cpu or cuda; the GPU where there is one unless told.
     """
     from lapis.hub import load
-    from lapis.search.index import Index
+    from lapis.search.index import Index, nothing_matches
 
     if bool(words.strip()) == (like is not None):
         raise ValueError("expected words to search for, or --like with a sound file, one of the two")
@@ -486,7 +506,22 @@ def search(
         hits = table.search_like(like, embedder=embedder, limit=limit)
     else:
         hits = table.search_text(words, embedder=embedder, limit=limit)
+    if nothing_matches(hits) and not anyway:
+        # Lines of JSON are for programs: what is said to people goes elsewhere then.
+        print(_nothing_matches(embedder, hits[0]), file=sys.stderr if json else sys.stdout)
+        return
     _print_hits(hits, title=words or f"like {like}", as_json=json)
+
+
+def _nothing_matches(embedder: "Embedder", nearest: "Hit") -> str:
+    from lapis.calibration import Calibrated
+
+    of = embedder.calibration if isinstance(embedder, Calibrated) else None
+    assert of is not None and nearest.probability is not None
+    return (
+        f"nothing matches: the nearest sound has these words with a probability of {nearest.probability:.1%}, "
+        f"and a text counts as heard where {of.decision.rule} (--anyway shows what is nearest)"
+    )
 
 
 def _print_hits(hits: "list[Hit]", *, title: str, as_json: bool) -> None:
@@ -498,9 +533,12 @@ def _print_hits(hits: "list[Hit]", *, title: str, as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table("score", "seconds", "file", title=Text(title))
+    probable = any(hit.probability is not None for hit in hits)
+    shown = Table("score", *(["probability", "heard"] if probable else []), "seconds", "file", title=Text(title))
     for hit in hits:
-        shown.add_row(f"{hit.score:.3f}", f"{hit.start_seconds:.1f}-{hit.end_seconds:.1f}", Text(str(hit.path)))
+        meaning = [] if hit.probability is None else [f"{hit.probability:.1%}", "yes" if hit.heard else "no"]
+        seconds = f"{hit.start_seconds:.1f}-{hit.end_seconds:.1f}"
+        shown.add_row(f"{hit.score:.3f}", *meaning, seconds, Text(str(hit.path)))
     Console().print(shown)
 
 

@@ -112,11 +112,7 @@ def _print(of: "Calibration", *, unreadable: list[str]) -> None:
     print("log loss on captions of classes left out of the fit:")
     for way, loss in sorted(fitted.losses.items(), key=lambda item: item[1]):
         print(f"  {loss:.5f}  {way}{'  (taken)' if way == fitted.chosen else ''}")
-    rule = {
-        "false alarms": f"at most {of.decision.level:.2%} of unrelated pairs do",
-        "probability": f"its probability is at least {of.decision.level:.0%}",
-    }[of.decision.kind]
-    print(f"a text counts as heard where {rule}; of the fit's matching pairs {fitted.matches_heard:.1%} do")
+    print(f"a text counts as heard where {of.decision.rule}; of the fit's matching pairs {fitted.matches_heard:.1%} do")
 
 
 def _print_measured(of: "ReliabilityResult") -> None:

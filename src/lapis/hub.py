@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lapis import doctor, saved, weights
+from lapis import calibration, doctor, saved, weights
+from lapis.calibration import Calibrated
 from lapis.captioner import Captioner
 from lapis.files import sha256_of
 from lapis.model import Embedder, JointModel
@@ -56,7 +57,10 @@ def load(
     revision: str | None = None,
     **options: Any,
 ) -> Embedder:
-    """A model, ready to embed.
+    """A model, ready to embed, with the calibration that lies in its folder.
+
+    A calibration that cannot be read, or was fitted to other weights or in another precision, is left out with a
+    warning.
 
     Args:
         name_or_path: the folder of a saved model or of a finished training run; a file or folder of official weights;
@@ -86,6 +90,12 @@ def load(
             if finding.check == "finite weights":
                 raise ValueError(f"{name_or_path}: {finding.sentence}")
             warnings.warn(f"{name_or_path}: {finding.check}: {finding.sentence}", doctor.ModelWarning, stacklevel=2)
+    # A model's identity is a digest of all its weights: it is asked for only where there is something to compare.
+    if isinstance(embedder, Calibrated) and (found.path / calibration.NAME).is_file():
+        try:
+            embedder.calibration = calibration.read(found.path, identity=embedder.identity)
+        except ValueError as error:
+            warnings.warn(f"{name_or_path}: without a calibration: {error}", doctor.ModelWarning, stacklevel=2)
     return embedder
 
 

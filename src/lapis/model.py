@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lapis.calibration import Calibration
 from lapis.layers.projection import Linear, Perceptron
 from lapis.ragged import Ragged
 from lapis.shapes import Vectors, Waveforms
@@ -180,6 +181,7 @@ class JointModel(nn.Module):
         self.text_encoder = config.text.build() if config.text else None
         self.sample_rate = self.audio_encoder.sample_rate
         self.logits: Logits | None = None  # set by a run whose objectives learned them; saved with the model
+        self.calibration: Calibration | None = None  # set by `lapis.load`; saved while it is of these weights
         self.audio_projection = _projection(config.audio_projection, "sounds", self.audio_encoder.width, config.width)
         if self.text_encoder is not None:
             self.text_projection = _projection(config.text_projection, "texts", self.text_encoder.width, config.width)
@@ -220,11 +222,21 @@ class JointModel(nn.Module):
         vectors = torch.from_numpy(self.audio_features(waveforms, of=self.project_audio, width=self.width))
         return F.normalize(vectors, dim=-1).numpy()
 
-    @_evaluating
     def audio_features(
         self, waveforms: Waveforms, *, of: Callable[[Ragged], Float[Tensor, "clips width"]], width: int
     ) -> Vectors:
         """What a function makes of the tokens of each clip, `width` wide; the mean where a clip goes in pieces.
+
+        Raises:
+            ValueError: see `check_waveforms`.
+        """
+        return self.clip_features(waveforms, of=lambda clips: of(self.audio_tokens(clips)), width=width)
+
+    @_evaluating
+    def clip_features(
+        self, waveforms: Waveforms, *, of: Callable[[Ragged], Float[Tensor, "clips width"]], width: int
+    ) -> Vectors:
+        """As `audio_features`, of the samples of each clip in place of its tokens: of what lies within the tower.
 
         Raises:
             ValueError: see `check_waveforms`.
@@ -239,7 +251,7 @@ class JointModel(nn.Module):
         at_once = round((self.config.chunk_seconds or BATCH_SECONDS) * self.sample_rate)
         groups = _groups([clips[clip] for clip in order], at_once)
         packed = (Ragged.pack(group).to(self.device) for group in groups)
-        features = torch.cat([of(self.audio_tokens(clips)) for clips in packed])
+        features = torch.cat([of(clips) for clips in packed])
         in_order = features[torch.tensor(order, device=features.device).argsort()]
         return Ragged(in_order, tuple(len(clip) for clip in pieces)).mean().float().cpu().numpy()
 

@@ -7,6 +7,7 @@ either whole or refused. It opens without a network, and in sentence-transformer
 
 import json
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from lapis import __version__, doctor, weights
+from lapis import __version__, calibration, doctor, weights
 from lapis.captioner import Captioner
 from lapis.files import atomic_write, sha256_of
 from lapis.model import JointModel, Logits
@@ -58,6 +59,9 @@ def save(
 ) -> None:
     """Write a model as a folder that `open` reads anywhere; a card that is there already stays.
 
+    Its calibration goes along. One that was fitted to other weights is left out with a warning, and so is such a one
+    in the folder, which it would mislead.
+
     Args:
         model: the model.
         folder: made if need be; what else lies in it is left alone.
@@ -76,6 +80,7 @@ def save(
     files[GOLDEN_NAME] = weights.write(folder / GOLDEN_NAME, golden.to_tensors())
     if captioner is not None:
         files[CAPTIONER_NAME] = weights.write(folder / CAPTIONER_NAME, captioner.decoder.state_dict())
+    _save_calibration(model, folder)
     write_files(folder, width=model.width)
     if not (folder / CARD_NAME).exists():
         with atomic_write(folder / CARD_NAME, binary=False) as file:
@@ -234,6 +239,29 @@ def _save_assets(model: JointModel, folder: Path) -> tuple[JointModel.Config, di
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             path.replace(folder / name)
     return replace(model.config, text=text), files
+
+
+def _save_calibration(model: JointModel, folder: Path) -> None:
+    """Put the model's calibration beside its weights, and take away one of others that lies there."""
+    path = folder / calibration.NAME
+    if model.calibration is None and not path.is_file():
+        return
+    identity = model.identity  # a digest of all weights
+    if model.calibration is not None and model.calibration.identity == identity:
+        calibration.write(model.calibration, folder)
+        return
+    if model.calibration is not None:
+        warnings.warn(
+            f"{folder}: saved without the model's calibration, which was fitted to other weights "
+            f"({model.calibration.identity}) than these ({identity}): run lapis calibrate again",
+            doctor.ModelWarning,
+            stacklevel=3,
+        )
+    try:
+        calibration.read(folder, identity=identity)
+    except ValueError as error:
+        path.unlink()
+        warnings.warn(f"taken away: {error}", doctor.ModelWarning, stacklevel=3)
 
 
 def _recorded(model: JointModel) -> tuple[doctor.Golden, str]:

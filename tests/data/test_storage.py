@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from data.corpus import tones, write_tar
 from data.server import Server
-from lapis.data import ahead
+from lapis.data import ahead, storage
 from lapis.data.ahead import GAP_BYTES, REQUEST_BYTES, Range, coalesced, expect
 from lapis.data.batching import Budget
 from lapis.data.loader import Loader, Reading
 from lapis.data.mixture import Mixture, Part
 from lapis.data.shards import index_shard
 from lapis.data.sources import Tars
-from lapis.data.storage import PassingError, Patience, StorageError, Thing, expand, store_of
+from lapis.data.storage import Files, PassingError, Patience, StorageError, Thing, expand, store_of
 
 HASTY = Patience(attempts=4, first_wait_seconds=0.01, timeout_seconds=0.6)
 IMPATIENT = replace(HASTY, timeout_seconds=0.3)
@@ -291,3 +291,15 @@ def test_many_threads_share_a_store(folder):
         for thread in threads:
             thread.join()
         assert not wrong and store_of(server.root, HASTY) is store_of(f"{server.root}/x", HASTY)
+
+
+def test_files_are_closed_even_when_python_ends_and_takes_its_modules_apart(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"content")
+    files = Files()
+    assert files.get(str(tmp_path / "file"), offset=3, size=3) == b"ten"
+    (descriptor,) = files._open.values()
+    with monkeypatch.context() as ending:
+        ending.setattr(storage, "os", None)
+        del files
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

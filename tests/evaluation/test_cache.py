@@ -76,6 +76,26 @@ def test_a_vector_that_is_not_finite_is_refused_and_not_kept(clips, tmp_path):
     assert not (tmp_path / "kept").exists()
 
 
+def test_what_an_interrupted_run_has_embedded_is_not_embedded_again(clips, tmp_path):
+    long = [pitched(tmp_path, f"long {number}", hertz=100 * number, seconds=40) for number in (2, 3, 5)]
+
+    @dataclass
+    class Interrupted(PitchEmbedder):
+        def embed_audio(self, waveforms):
+            if len(self.batches) == 2:
+                raise KeyboardInterrupt
+            return super().embed_audio(waveforms)
+
+    first, stopped = EmbeddingCache(tmp_path / "kept"), Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        first(stopped, [*clips, *long])
+    assert [len(batch) for batch in stopped.batches] == [8, 1] and first.embedded == 9
+    second, rest = EmbeddingCache(tmp_path / "kept"), PitchEmbedder()
+    whole = second(rest, [*clips, *long])
+    assert rest.batches == [[40.0]] and second.embedded == 1
+    np.testing.assert_array_equal(whole.vectors, embed_samples(PitchEmbedder(), samples=[*clips, *long]).vectors)
+
+
 def test_a_damaged_file_is_named(clips, tmp_path):
     EmbeddingCache(tmp_path / "kept")(PitchEmbedder(), clips)
     (part,) = (tmp_path / "kept").rglob("*.safetensors")

@@ -4,14 +4,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 
 import tiny
 from evaluation.pitch import PitchEmbedder, pitched
+from lapis.audio_encoders.dasheng import Dasheng
 from lapis.audio_encoders.m2d import M2d
+from lapis.audio_encoders.slap import Slap
 from lapis.data.sample import Sample
 from lapis.datasets.pocket import Pocket
 from lapis.evaluation.features import Features
 from lapis.evaluation.linear import Fitting, Labelled, LinearProbe, probe
+from lapis.evaluation.neighbours import Neighbours
+from lapis.ragged import Ragged
 
 FAST = Fitting(learning_rate=1e-2)
 
@@ -159,3 +164,76 @@ def test_figures_are_means_over_clips_and_seeds():
     assert result.items["accuracy"].mean() == pytest.approx(result.score) == result.figures["accuracy"].value
     assert result.figures["accuracy"].interval[0] < result.score < result.figures["accuracy"].interval[1]
     assert result.seeds == (42, 43, 44) and result.to_dict()["figures"]["accuracy"]["chance"] == result.chance
+
+
+def _layered(part: Labelled, seed: int, *, best: int) -> Labelled:
+    """Three layers side by side: one that tells the classes, the others nothing."""
+    random = np.random.default_rng(seed)
+    noise = [random.normal(size=part.features.shape).astype(np.float32) for _ in range(3)]
+    noise[best - 1] = part.features
+    return replace(part, features=np.concatenate(noise, axis=1))
+
+
+@pytest.mark.parametrize("best", [1, 2, 3])
+def test_validation_chooses_the_layer_that_tells_the_classes(best):
+    fitting = replace(FAST, seeds=(42, 43), epochs=30)
+    plain = probe(_planted(200, 1), test=_planted(100, 2), fitting=fitting)
+    train, test = _layered(_planted(200, 1), 3, best=best), _layered(_planted(100, 2), 4, best=best)
+    result = probe(train, test=test, fitting=fitting, layers=3)
+    assert result.layers == (best,) and result.to_dict()["layers"] == [best] and result.scores == plain.scores
+    assert f"of layer {best} of 3, the best in validation; fitted on" in result.protocol
+    other = probe(train, test=test, fitting=fitting, layers=3, layer=best % 3 + 1)
+    assert other.score < 0.5 and f"layer {best % 3 + 1} of 3, as asked for" in other.protocol
+
+
+def test_test_clips_never_choose_a_layer():
+    """What is in the test clips alone is not looked for: there another layer tells the classes."""
+    fitting = replace(FAST, seeds=(42,), epochs=30)
+    train, test = _layered(_planted(200, 1), 3, best=2), _layered(_planted(100, 2), 4, best=3)
+    assert probe(train, test=test, fitting=fitting, layers=3).layers == (2,)
+    released = replace(fitting, as_released=True)
+    with pytest.raises(ValueError, match="the test clips would choose the layer"):
+        probe(train, test=test, fitting=released, layers=3)
+    with pytest.raises(ValueError, match="the test clips would choose the layer"):
+        LinearProbe(None, features="layers", fitting=released)
+    validated = probe(train, test=test, validation=_layered(_planted(50, 7), 5, best=2), fitting=released, layers=3)
+    assert validated.layers == (2,)
+    with pytest.raises(ValueError, match="expected one of features 'layers', counted from 1, got 2 of"):
+        LinearProbe(None, features="tokens", layer=2)
+
+
+@pytest.mark.parametrize(
+    "tower",
+    [
+        M2d.Config(width=16, depth=2, heads=2, hidden=24, pooling="frames"),
+        Slap.Config(width=16, depth=2, heads=2, hidden=24),
+        Dasheng.Config(width=16, depth=2, heads=2, hidden=24),
+    ],
+)
+def test_layers_are_mean_tokens_after_each(tower):
+    model = tiny.model(audio=tower)
+    sounds = [np.random.default_rng(n).normal(0, 0.1, 5000 * n).astype(np.float32) for n in (2, 1)]
+    layers, tokens = (Features(model, kind=kind) for kind in ("layers", "tokens"))
+    rows = layers.embed_audio(sounds)
+    assert rows.shape == (2, 32) and layers.width == 32 and layers.num_layers == 2
+    np.testing.assert_allclose(rows[:, 16:], tokens.embed_audio(sounds), atol=1e-5)
+    inner = model.eval().audio_encoder.layers(Ragged.pack([torch.from_numpy(sounds[1])]))[0].mean()
+    np.testing.assert_allclose(rows[1, :16], inner[0].detach(), atol=1e-5)
+
+
+def test_a_layer_is_chosen_for_each_fold(tmp_path):
+    samples = [
+        pitched(tmp_path, f"{name}{number}", hertz=hertz + 20 * number, label=name, split=f"fold{number % 2}")
+        for name, hertz in (("low", 200), ("high", 3000))
+        for number in range(8)
+    ]
+    model = tiny.model(audio=M2d.Config(width=16, depth=2, heads=2, hidden=24))
+    probing = LinearProbe(None, features=("layers", "vectors"), fitting=replace(FAST, epochs=5))
+    result = probing.run(model, clips=samples)
+    assert len(result.layers) == 2 and set(result.layers) <= {1, 2} and "features 'layers' of layer" in result.protocol
+    assert replace(probing, layer=1).run(model, clips=samples).layers == (1, 1)
+    assert probing.run(PitchEmbedder(), clips=samples).layers == ()  # its vectors, which are whole
+    with pytest.raises(ValueError, match="layer: expected one of 2, got 3"):
+        replace(probing, layer=3).check(model)
+    with pytest.raises(ValueError, match="of which only the linear probe chooses one"):
+        Neighbours(features="layers")

@@ -28,12 +28,37 @@ def test_figures_are_those_of_scikit_learn_where_nothing_ties(seed):
 
 
 @given(st.integers(0, 10**6))
-def test_areas_are_the_share_of_pairs_in_order(seed):
+def test_areas_are_those_of_scikit_learn_where_much_ties(seed):
+    """And the share of pairs in order, an equal pair counting half."""
     answers, relevant = (part.T for part in _random(seed, ties=True))
-    plain = [
-        np.mean([right > wrong for right in row[true] for wrong in row[~true]]) for row, true in zip(answers, relevant)
+    found = areas_under_curve(answers, relevant=relevant)
+    theirs = [roc_auc_score(true, row) for row, true in zip(answers, relevant)]
+    np.testing.assert_allclose(found, theirs)
+    pairs = [
+        np.mean([(right > wrong) + (right == wrong) / 2 for right in row[true] for wrong in row[~true]])
+        for row, true in zip(answers, relevant)
     ]
-    np.testing.assert_allclose(areas_under_curve(answers, relevant=relevant), plain)
+    np.testing.assert_allclose(found, pairs)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [1.0] * 6,  # all equal
+        [0.5, 0.5, 0.5, 0.2, 0.2, 0.2],  # ties only among the alike
+        [0.5, 0.2, 0.2, 0.5, 0.5, 0.2],  # ties only across
+        [np.inf, 1.0, -np.inf, np.inf, -np.inf, -np.inf],
+        [0.0, -0.0, 0.0, -0.0, 0.0, -0.0],
+    ],
+)
+def test_areas_of_adversarial_ties(row):
+    answers, relevant = np.array([row]), np.array([[True, True, False, False, True, False]])
+    finite = np.nan_to_num(answers[0], posinf=9.0, neginf=-9.0)  # scikit-learn takes no infinities
+    (area,) = areas_under_curve(answers, relevant=relevant)
+    assert area == pytest.approx(roc_auc_score(relevant[0], finite))
+    weights = np.array([[2, 1, 3, 1, 1, 4]])
+    (drawn,) = ranking_scores(answers.T, relevant=relevant.T)._redrawn()[1](weights)
+    assert drawn == pytest.approx(roc_auc_score(relevant[0], finite, sample_weight=weights[0]))
 
 
 @given(st.integers(0, 10**6))
@@ -59,10 +84,10 @@ def test_classes_that_no_clip_has_do_not_count():
     assert low < scores.figures["mAP"].value < high
 
 
-def test_one_score_for_all_has_no_area():
+def test_one_score_for_all_is_a_guess_by_area_and_nothing_by_precision():
     _, relevant = _random(0)
     figures = ranking_scores(np.ones((20, 4)), relevant=relevant).figures
-    assert figures["AUROC"].value == 0 and figures["AUROC"].chance == 0.5
+    assert figures["AUROC"].value == figures["AUROC"].chance == 0.5 and figures["AUROC"].interval == (0.5, 0.5)
     assert figures["mAP"].value < figures["mAP"].chance
 
 

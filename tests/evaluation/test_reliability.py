@@ -186,3 +186,8 @@ def test_on_a_real_model_calibration_makes_the_error_smaller_on_clips_not_seen(t
     of = Reliability(found, languages=("eng_Latn",)).run(trained, clips=test[::3])
     assert of.figures["ECE"].value < 0.5 * of.baselines["cosine as probability"]["ECE"]
     assert of.figures["log loss"].value < of.baselines["cosine as probability"]["log loss"]
+
+
+def test_a_model_without_a_calibration_is_refused():
+    with pytest.raises(ValueError, match="expected the calibration of the model, got none"):
+        Reliability().run(PitchEmbedder(), clips=[])

@@ -20,8 +20,8 @@ def tone(seconds=0.5, hertz=440.0, rate=16_000):
     return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
-def after(disturbance, waveform, number=0):
-    return disturbance(waveform, sample_rate=16_000, number=number)
+def after(disturbance, waveform):
+    return disturbance(waveform, sample_rate=16_000)
 
 
 @pytest.mark.parametrize("disturbance", COMMON, ids=str)
@@ -48,7 +48,8 @@ def test_noise_is_as_far_below_the_sound_as_it_says():
     waveform = tone(4.0)
     noise = after(Noise(10.0), waveform) - waveform
     assert 10 * np.log10((waveform**2).mean() / (noise**2).mean()) == pytest.approx(10, abs=0.1)
-    assert not np.array_equal(after(Noise(10.0), waveform, 1), after(Noise(10.0), waveform, 2))
+    other = tone(4.0, hertz=500.0)
+    assert abs(np.corrcoef(noise, after(Noise(10.0), other) - other)[0, 1]) < 0.05  # another clip, other noise
     assert (after(Noise(10.0), np.zeros(100, np.float32)) == 0).all()
 
 
@@ -56,7 +57,7 @@ def test_noise_is_as_far_below_the_sound_as_it_says():
 def test_a_coded_sound_comes_back_in_time(rate):
     instants = np.arange(rate) / rate
     waveform = (0.5 * np.sin(2 * np.pi * (200 + 800 * instants) * instants) * np.hanning(rate)).astype(np.float32)
-    back = Opus()(waveform, sample_rate=rate, number=0)
+    back = Opus()(waveform, sample_rate=rate)
     assert len(back) == len(waveform)
     shifts = [np.corrcoef(np.roll(back, shift), waveform)[0, 1] for shift in range(-20, 21)]
     # The codec's own filters may turn a phase: by less than a tenth of a millisecond.
@@ -66,7 +67,7 @@ def test_a_coded_sound_comes_back_in_time(rate):
 
 def test_fewer_bits_sound_worse():
     waveform = audio.read(Pocket("test", "music").build()[0].audio.open(), sample_rate=48_000)
-    kept = [np.corrcoef(waveform, Opus(bits)(waveform, sample_rate=48_000, number=0))[0, 1] for bits in (6_000, 96_000)]
+    kept = [np.corrcoef(waveform, Opus(bits)(waveform, sample_rate=48_000))[0, 1] for bits in (6_000, 96_000)]
     assert kept[0] < kept[1]
 
 
@@ -133,7 +134,7 @@ def test_what_cannot_be_measured_is_refused(clips):
 
     with pytest.raises(ValueError, match=r"the vector of clip 500 is not finite \(as they are\)"):
         Robustness((Crop(0.5),)).run(Broken(), clips=clips)
-    with pytest.raises(ValueError, match="two clips or more that can be read: none was given"):
+    with pytest.raises(ValueError, match="expected two clips or more, got 0"):
         Robustness((Crop(0.5),)).run(PitchEmbedder(), clips=[])
     with pytest.raises(ValueError, match="no metric 'R@2', it has R@1 text to audio"):
         Robustness((Crop(0.5),), task=Retrieval(), metrics=("R@2",)).run(PitchEmbedder(), clips=clips)

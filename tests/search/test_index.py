@@ -5,15 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tones import SAMPLE_RATE, ToneEmbedder, tone, write_sound, write_tone
 
+import tiny
+from lapis.calibration import Calibration
 from lapis.files import locked
 from lapis.search import index as index_module
-from lapis.search.index import METADATA_NAME, TABLE_NAME, Index
+from lapis.search.index import METADATA_NAME, TABLE_NAME, Index, nothing_matches
 
 
 @pytest.fixture
@@ -258,6 +261,47 @@ index.update({str(sounds)!r}, embedder=ToneEmbedder(pause_seconds=0.1), batch_se
     assert report.added == 43 - report.unchanged
     rows = windows_of(index)
     assert len(rows) == len(set(rows)) == 40 * 2 + 3
+
+
+@dataclass
+class CalibratedTones(ToneEmbedder):
+    calibration: Calibration | None = None
+
+
+def _calibrated(**changes) -> CalibratedTones:
+    return CalibratedTones(calibration=tiny.calibration("tones", width=5, **changes))
+
+
+def test_hits_say_how_probable_they_are_as_the_calibration_says_of_all_pairs(index, sounds):
+    model = _calibrated()
+    index.update(sounds, embedder=model)
+    waveforms = [tone(1000), tone(300, 1000), tone(300)]
+    told = model.calibration.meaning(model.embed_text(["high"]), clips=model.embed_audio(waveforms))
+    hits = index.search_text("high tone", embedder=model)
+    assert [hit.path.name for hit in hits] == ["high.wav", "both.wav", "low.wav"]
+    np.testing.assert_allclose([hit.probability for hit in hits], told.probability[0], atol=1e-3)
+    assert [hit.heard for hit in hits] == told.heard[0].tolist() == [True, True, False]
+    assert not nothing_matches(hits)
+    plain = index.search_text("high tone", embedder=ToneEmbedder())
+    assert [(hit.path, hit.score) for hit in plain] == [(hit.path, hit.score) for hit in hits]
+    assert {(hit.probability, hit.heard) for hit in plain} == {(None, None)} and not nothing_matches(plain)
+
+
+def test_nothing_matches_where_no_hit_counts_as_heard(index, sounds):
+    strict = _calibrated(least_score=0.95)
+    assert index.search_text("high", embedder=strict) == []  # of no sounds there is nothing to say
+    index.update(sounds, embedder=strict)
+    assert nothing_matches(index.search_text("hiss", embedder=strict, limit=2))
+    like = index.search_like(sounds / "low.wav", embedder=strict)
+    assert {hit.probability for hit in like} == {None} and not nothing_matches(like)  # it is of words
+
+
+def test_a_calibration_of_other_weights_is_refused(index, sounds):
+    index.update(sounds, embedder=ToneEmbedder())
+    with pytest.raises(
+        ValueError, match=r"fitted to other weights \(others\) than these \(tones\): run lapis calibrate"
+    ):
+        index.search_text("high", embedder=CalibratedTones(calibration=tiny.calibration("others", width=5)))
 
 
 def test_progress_counts_the_files_that_are_read(index, sounds):

@@ -7,7 +7,7 @@ from torch import nn
 import tiny
 from lapis.objectives.contrast import Softmax
 from lapis.objectives.learner import Learner
-from lapis.train.optim import AdamW, Constant, Cosine, Lars, rates
+from lapis.train.optim import AdamW, Constant, Cosine, Lars, Sgd, rates
 
 
 def test_cosine_rises_then_falls():
@@ -60,7 +60,7 @@ def test_layers_further_down_learn_less():
 
 @pytest.mark.parametrize("shares", [{"factors": {"model": -1.0}}, {"layer_decay": 0.0}, {"layer_decay": 1.5}])
 def test_rates_that_make_no_sense_are_refused(shares):
-    for kind in (AdamW, Lars):
+    for kind in (AdamW, Lars, Sgd):
         with pytest.raises(ValueError, match="factors must not be negative"):
             kind(**shares)
 
@@ -94,3 +94,18 @@ def test_lars_leaves_zero_and_what_has_no_gradient():
     layer.weight.grad = torch.ones(2, 2)
     optimizer.step()
     assert (layer.weight == -1).all() and (frozen == 1).all()
+
+
+def test_sgd_remembers_and_takes_shares():
+    model = tiny.model()
+    optimizer = Sgd(momentum=0.5, factors={"text_encoder": 0.1}).build(model)
+    assert {group["factor"] for group in optimizer.param_groups} == {0.1, 1.0}
+    assert all(group["weight_decay"] == 0 and group["momentum"] == 0.5 for group in optimizer.param_groups)
+    weight = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(weight.weight)
+    optimizer = Sgd(momentum=0.5).build(weight)
+    optimizer.param_groups[0]["lr"] = 0.1
+    for expected in (0.9, 0.75):  # the second step is 1 + 0.5 times the first gradient
+        weight.weight.grad = torch.ones(1, 1)
+        optimizer.step()
+        assert weight.weight.item() == pytest.approx(expected)

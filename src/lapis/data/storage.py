@@ -182,9 +182,9 @@ class Files:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__()
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
         for descriptor in self._open.values():
-            os.close(descriptor)
+            close(descriptor)  # bound before: when Python ends, `os` may be gone
 
 
 def stat_file(path: Path) -> Thing:

@@ -4,33 +4,12 @@ definition has not been edited.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
-from lapis.evaluation.few_shot import FewShot
-from lapis.evaluation.keywords import Keywords
-from lapis.evaluation.linear import LinearProbe
-from lapis.evaluation.neighbours import Neighbours
-from lapis.evaluation.retrieval import Retrieval
-from lapis.evaluation.zeroshot import ZeroShot
-
-Comparing = Retrieval | ZeroShot | Keywords
-"""Protocols that compare a model's vectors of sounds and texts."""
-
-Probing = LinearProbe | Neighbours | FewShot
-"""Protocols that teach a classifier on features, and need no texts."""
-
-
-@runtime_checkable
-class Made(Protocol):
-    """A protocol that depends on the clips: their labels are the classes, or their captions the prompts."""
-
-    def __call__(self, samples: Sequence[Sample]) -> Comparing:
-        """The protocol for clips."""
-        ...
+from lapis.evaluation.subject import Made, Measuring
 
 
 @dataclass(frozen=True)
@@ -39,7 +18,7 @@ class Benchmark:
 
     name: str
     source: SourceConfig
-    protocol: Comparing | Probing | Made
+    protocol: Measuring | Made
     languages: tuple[str, ...] = ()
     """Of the texts, as FLORES-200 codes; empty where there are none."""
     obtain: str = ""
@@ -55,10 +34,10 @@ class Benchmark:
 
 def _plain(part: Any) -> Any:
     """A definition as plain values. A field that is off (empty, None, False) is left out, so that a protocol may get a
-    new one that is off without every digest changing.
+    new one that is off without every digest changing; so is one that is not printed, as it decides no figure.
     """
     if is_dataclass(part) and not isinstance(part, type):
-        values = {of.name: _plain(getattr(part, of.name)) for of in fields(part) if getattr(part, of.name)}
+        values = {of.name: _plain(getattr(part, of.name)) for of in fields(part) if of.repr and getattr(part, of.name)}
         beside = {"definition": _plain(definition())} if (definition := getattr(part, "definition", None)) else {}
         return {"class": type(part).__name__, **values, **beside}
     if isinstance(part, Mapping):

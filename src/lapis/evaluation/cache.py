@@ -16,11 +16,12 @@ from lapis import __version__, weights
 from lapis.data.sample import Sample
 from lapis.evaluation.embeddings import AudioEmbeddings, Failure, Listener, embed_samples
 from lapis.files import sha256_of
+from lapis.shapes import Vectors
 
 Row = Float32[np.ndarray, "_width"]
 
 CLIPS_A_PART = 1000
-"""Written together: what an interrupted run may lose."""
+"""Written together: what a killed run may lose. One that is interrupted writes what it has."""
 
 
 class EmbeddingCache:
@@ -53,15 +54,7 @@ class EmbeddingCache:
         wanted = list(reversed(missing.items()))
         for begin in range(0, len(wanted), CLIPS_A_PART):
             part = dict(wanted[begin : begin + CLIPS_A_PART])
-            of = {id(sample): digest for digest, sample in part.items()}
-            found = embed_samples(listener, samples=list(part.values()))
-            self.embedded += len(found.samples)
-            _check(found, listener)
-            unread |= {of[id(failure.sample)]: failure.reason for failure in found.failures}
-            fresh = {of[id(sample)]: vector for sample, vector in zip(found.samples, found.vectors)}
-            table.update(fresh)
-            if place is not None and fresh:
-                _write(place, fresh)
+            unread |= self._embed(listener, part, table=table, place=place)
         failures += [Failure(sample, unread[digest]) for sample, digest in digests if digest in unread]
         read = [(sample, digest) for sample, digest in digests if digest not in unread]
         if not read:
@@ -69,6 +62,28 @@ class EmbeddingCache:
             raise ValueError(f"no clip to evaluate: {reasons}")
         vectors = np.stack([table[digest] for _, digest in read])
         return AudioEmbeddings(vectors, tuple(sample for sample, _ in read), tuple(failures))
+
+    def _embed(
+        self, listener: Listener, part: dict[bytes, Sample], *, table: dict[bytes, Row], place: Path | None
+    ) -> dict[bytes, str]:
+        """Embed clips by their digests; gives why some cannot be read. What is done is kept, however it ends."""
+        of = {id(sample): digest for digest, sample in part.items()}
+        fresh: dict[bytes, Row] = {}
+
+        def keep(samples: Sequence[Sample], vectors: Vectors) -> None:
+            self.embedded += len(samples)
+            for sample, vector in zip(samples, vectors):
+                if not np.isfinite(vector).all():
+                    raise ValueError(f"{listener.identity} gave clip {sample.key} a vector that is not finite")
+                fresh[of[id(sample)]] = vector
+
+        try:
+            found = embed_samples(listener, samples=list(part.values()), keep=keep)
+        finally:
+            table.update(fresh)
+            if place is not None and fresh:
+                _write(place, fresh)
+        return {of[id(failure.sample)]: failure.reason for failure in found.failures}
 
     def _table(self, listener: Listener) -> tuple[dict[bytes, Row], Path | None]:
         # A model's identity is a digest of all its weights: it is asked for once, and the model held on to meanwhile.
@@ -88,12 +103,6 @@ class EmbeddingCache:
             whole = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else sha256_of(content)
             self._digests[where] = bytes.fromhex(whole)
         return self._digests[where]
-
-
-def _check(found: AudioEmbeddings, listener: Listener) -> None:
-    for sample, vector in zip(found.samples, found.vectors):
-        if not np.isfinite(vector).all():
-            raise ValueError(f"{listener.identity} gave clip {sample.key} a vector that is not finite")
 
 
 def _write(folder: Path, vectors: dict[bytes, Row]) -> None:

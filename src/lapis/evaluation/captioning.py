@@ -6,7 +6,7 @@ The figures move with the search for words, so its settings are part of the prot
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float64
@@ -15,10 +15,11 @@ from lapis import audio
 from lapis.data.sample import Sample
 from lapis.evaluation.bootstrap import interval, mean_of
 from lapis.evaluation.captions.scores import CaptionScoring
-from lapis.evaluation.embeddings import Failure, Listener
+from lapis.evaluation.embeddings import Failure
 from lapis.evaluation.figure import Figure
 from lapis.evaluation.retrieval import CaptionsPerClip
-from lapis.shapes import Waveform, Waveforms
+from lapis.evaluation.subject import Describer, Needs
+from lapis.shapes import Waveform
 
 SECONDS_AT_ONCE = 120.0
 WORST = 10
@@ -36,16 +37,6 @@ METRICS = {
 """Scores by the names that papers give them: where they write CIDEr, they measured CIDEr-D."""
 UNBOUNDED = ("CIDEr", "SPIDEr")
 """They end above one."""
-
-
-@runtime_checkable
-class Describer(Protocol):
-    """What writes captions; `lapis.load_captioner` opens one."""
-
-    @property
-    def model(self) -> Listener: ...  # noqa: D102
-
-    def caption(self, waveforms: Waveforms, *, beam: int, max_tokens: int | None) -> list[str]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -110,6 +101,7 @@ class Captioning:
         ValueError: a number is below one.
     """
 
+    needs: ClassVar[Needs] = "captioner"
     scoring: CaptionScoring = field(default_factory=CaptionScoring)
     max_references: int | None = None
     """Of a clip, the first so many; all of them unless told."""

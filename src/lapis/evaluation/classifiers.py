@@ -49,8 +49,8 @@ def first_features(embedder: Embedder, *, kinds: Kinds) -> tuple[FeatureKind, Li
     raise ValueError("; ".join(reasons))
 
 
-def check_kinds(kinds: Kinds) -> None:
-    """See that all are kinds of features.
+def check_kinds(kinds: Kinds, *, layered: bool = False) -> None:
+    """See that all are kinds of features; those of all layers side by side are for what can choose one: `layered`.
 
     Raises:
         ValueError: one is not, or there is none.
@@ -59,6 +59,8 @@ def check_kinds(kinds: Kinds) -> None:
         raise ValueError("expected at least one kind of features")
     for kind in (kinds,) if isinstance(kinds, str) else kinds:
         check_choice(kind, FeatureKind, name="features")
+        if kind == "layers" and not layered:
+            raise ValueError("features 'layers' are those of all layers, of which only the linear probe chooses one")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ Only what was measured on the same clips by the same protocol is compared; anyth
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lapis.evaluation import bootstrap
-from lapis.evaluation.figure import Unit, shown
+from lapis.evaluation.figure import LOW_IS_GOOD, Unit, shown
 from lapis.evaluation.results import Measured, RunResults
 from lapis.evaluation.significance import group_sums, holm, sign_flip
 
@@ -46,7 +46,9 @@ class Difference:
 
     def shown(self) -> str:
         """The difference and its interval as people read them, in percentage points where it is of shares."""
-        times, digits = {"share": (100, 1), "rank": (1, 1), "score": (1, 3)}[self.unit]
+        times, digits = {"share": (100, 1), "lost share": (100, 1), "rank": (1, 1), "error": (1, 4)}.get(
+            self.unit, (1, 3)
+        )
         low_high = (f"{times * edge:+.{digits}f}" for edge in self.interval or ())
         return f"{times * self.value:+.{digits}f}" + (f" ({' to '.join(low_high)})" if self.interval else "")
 
@@ -75,8 +77,8 @@ class Comparison:
             f"Of {len(self.differences)} figures {self.first} is better in {counts[VERDICTS[0]]}, {self.second} in "
             f"{counts[VERDICTS[1]]}, and {counts[VERDICTS[2]]} are not told apart. Sign-flip test of the differences "
             f"clip by clip, two-sided, at {LEVEL:.0%} after Holm's correction for {len(self.differences)} figures; "
-            "intervals of 95 % by the paired bootstrap, each for itself, of shares in points. A low rank is good. "
-            "Not told apart does not mean equal."
+            "intervals of 95 % by the paired bootstrap, each for itself, of shares in points. Low ranks, errors and "
+            "losses are good. Not told apart does not mean equal."
         )
 
 
@@ -93,12 +95,14 @@ def compare(first: RunResults, *, second: RunResults, only: tuple[str, ...] = ()
             choose them before looking.
 
     Raises:
-        ValueError: they share no benchmark; or a benchmark's clips, protocol, prompts or seeds differ, which is named;
-            or nothing of what they share is a mean over items, or is left by `only`.
+        ValueError: they share no benchmark, as runs of two suites; or a benchmark's clips, protocol, prompts or seeds
+            differ, which is named; or nothing of what they share is a mean over items, or is left by `only`.
     """
     found: list[tuple[str, str, Measured, Measured]] = []
     left_out: dict[str, str] = {}
     names = titles(first, second)
+    if not first.benchmarks.keys() & second.benchmarks.keys():
+        raise ValueError(_nothing_shared(first, second, names=names))
     for benchmark in dict.fromkeys([*first.benchmarks, *second.benchmarks]):
         ones = first.benchmarks.get(benchmark), second.benchmarks.get(benchmark)
         metrics = dict.fromkeys(metric for one in ones if one for metric in one.figures)
@@ -153,6 +157,16 @@ def rows(comparison: Comparison) -> list[dict[str, str]]:
 def shown_p(value: float) -> str:
     """A p value as people read it."""
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def _nothing_shared(first: RunResults, second: RunResults, *, names: Sequence[str]) -> str:
+    """Why two runs cannot be compared at all: mostly, because they are of two suites."""
+    has = [
+        f"{name} has {next(iter(run.benchmarks), 'none')}{' and others' if len(run.benchmarks) > 1 else ''}"
+        + (f" of the suite {run.suite}" if run.suite else "")
+        for name, run in zip(names, (first, second))
+    ]
+    return f"the runs share no benchmark: {has[0]}, {has[1]}. Measure both models on one suite to compare them"
 
 
 def _asked(name: str, only: tuple[str, ...]) -> bool:
@@ -245,4 +259,4 @@ def _verdict(tested: Mapping[str, Any], adjusted: float) -> Verdict:
     if adjusted > LEVEL:
         return "not told apart"
     higher = tested["second"] > tested["first"]
-    return "second is better" if higher != (tested["unit"] == "rank") else "first is better"
+    return "second is better" if higher != (tested["unit"] in LOW_IS_GOOD) else "first is better"

@@ -4,6 +4,7 @@ import io
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
+from zlib import crc32
 
 import av
 import numpy as np
@@ -18,13 +19,12 @@ OPUS_RATE = 48_000
 class Disturbance(Protocol):
     """Changes a sound; printing it names it."""
 
-    def __call__(self, waveform: Waveform, *, sample_rate: int, number: int) -> Waveform:
+    def __call__(self, waveform: Waveform, *, sample_rate: int) -> Waveform:
         """The changed sound.
 
         Args:
             waveform: mono.
             sample_rate: of it.
-            number: of the clip, from its name, so that what is drawn for it does not hang on its neighbours.
         """
         ...
 
@@ -35,7 +35,7 @@ class Shift:
 
     seconds: float
 
-    def __call__(self, waveform: Waveform, *, sample_rate: int, number: int) -> Waveform:
+    def __call__(self, waveform: Waveform, *, sample_rate: int) -> Waveform:
         """The sound turned around its end."""
         return np.roll(waveform, round(self.seconds * sample_rate))
 
@@ -53,7 +53,7 @@ class Crop:
         if not 0 < self.share <= 1:
             raise ValueError(f"expected a share above 0 and up to 1, got {self.share}")
 
-    def __call__(self, waveform: Waveform, *, sample_rate: int, number: int) -> Waveform:
+    def __call__(self, waveform: Waveform, *, sample_rate: int) -> Waveform:
         """The middle of the sound."""
         kept = max(1, round(len(waveform) * self.share))
         begin = (len(waveform) - kept) // 2
@@ -69,7 +69,7 @@ class Gain:
 
     decibels: float
 
-    def __call__(self, waveform: Waveform, *, sample_rate: int, number: int) -> Waveform:
+    def __call__(self, waveform: Waveform, *, sample_rate: int) -> Waveform:
         """The sound at another level."""
         return np.clip(waveform * np.float32(10 ** (self.decibels / 20)), -1.0, 1.0).astype(np.float32)
 
@@ -79,13 +79,17 @@ class Gain:
 
 @dataclass(frozen=True)
 class Noise:
-    """White noise over the whole clip, so far below the clip's own root mean square; a silent clip stays silent."""
+    """White noise over the whole clip, so far below the clip's own root mean square; a silent clip stays silent.
+
+    What is drawn for a clip hangs on its sound alone, neither on its name nor on its neighbours.
+    """
 
     decibels: float
     seed: int = 0
 
-    def __call__(self, waveform: Waveform, *, sample_rate: int, number: int) -> Waveform:
+    def __call__(self, waveform: Waveform, *, sample_rate: int) -> Waveform:
         """The sound with noise."""
+        number = crc32(np.ascontiguousarray(waveform).tobytes())
         noise = np.random.default_rng((self.seed, number)).normal(size=len(waveform))
         level = np.sqrt(np.square(waveform, dtype=np.float64).mean())
         return (waveform + noise * level * 10 ** (-self.decibels / 20)).astype(np.float32)
@@ -100,7 +104,7 @@ class Opus:
 
     bits_per_second: int = 24_000
 
-    def __call__(self, waveform: Waveform, *, sample_rate: int, number: int) -> Waveform:
+    def __call__(self, waveform: Waveform, *, sample_rate: int) -> Waveform:
         """The sound as it comes back, as long as it was."""
         wide = audio.resample(waveform, from_rate=sample_rate, to_rate=OPUS_RATE)
         coded = io.BytesIO()

@@ -59,6 +59,7 @@ def embed_samples(
     samples: Sequence[Sample],
     batch_seconds: float = 60.0,
     progress: Callable[[int, int], None] | None = None,
+    keep: Callable[[Sequence[Sample], Vectors], None] | None = None,
 ) -> AudioEmbeddings:
     """Read and embed samples, at most about `batch_seconds` of sound in memory at once (a longer clip goes alone).
 
@@ -67,6 +68,7 @@ def embed_samples(
         samples: the clips.
         batch_seconds: a batch closes when it holds this much sound.
         progress: called with the number of samples done and their total.
+        keep: called with each batch as soon as it is embedded.
 
     Raises:
         ValueError: the embedder gave vectors of another shape.
@@ -80,6 +82,8 @@ def embed_samples(
         vectors = embedder.embed_audio(waiting)
         if vectors.shape != (len(waiting), embedder.width):
             raise ValueError(f"{embedder.identity} gave vectors {vectors.shape} for {len(waiting)} clips")
+        if keep:
+            keep(readable[-len(waiting) :], vectors)
         batches.append(vectors)
         waiting.clear()
 

@@ -2,14 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float64, Int
 
 from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
-from lapis.evaluation.classifiers import ClassifierResult, Embed, Kinds, Task, check_kinds, plainly, tasks
+from lapis.evaluation.classifiers import (
+    ClassifierResult,
+    Embed,
+    Kinds,
+    Task,
+    check_kinds,
+    first_features,
+    plainly,
+    tasks,
+)
 from lapis.evaluation.metrics import cosine_similarity
+from lapis.evaluation.subject import Needs
 from lapis.model import Embedder
 
 
@@ -24,6 +35,7 @@ class FewShot:
         features: what is compared.
     """
 
+    needs: ClassVar[Needs] = "clips and embed"
     train: SourceConfig | None = None
     shots: tuple[int, ...] = (1, 5)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -33,6 +45,14 @@ class FewShot:
         check_kinds(self.features)
         if not self.shots or min(self.shots) < 1 or not self.seeds:
             raise ValueError(f"expected shots above zero and a seed, got {self}")
+
+    def check(self, embedder: Embedder) -> None:
+        """See that a model has one of the kinds of features.
+
+        Raises:
+            ValueError: it has none.
+        """
+        first_features(embedder, kinds=self.features)
 
     def run(self, embedder: Embedder, *, clips: Sequence[Sample], embed: Embed = plainly) -> ClassifierResult:
         """Measure an embedder on labelled test clips.

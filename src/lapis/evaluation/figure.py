@@ -1,4 +1,4 @@
-"""A measured figure: what every protocol's result is made of, so that tables, reports and comparisons know no protocol."""
+"""A measured figure, of which every result is made, so that tables, reports and comparisons know no protocol."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-Unit = Literal["share", "score", "rank"]
-"""A share is in [0, 1] and shown in per cent; a score is as its metric defines it; a rank counts from 1, low is good."""
+Unit = Literal["share", "score", "rank", "error", "lost share"]
+"""A share is in [0, 1] and shown in per cent; a score is as its metric has it; a rank counts from 1.
+
+An error is a score and a lost share a share of which a low one is good, as is a low rank.
+"""
+LOW_IS_GOOD: frozenset[Unit] = frozenset({"rank", "error", "lost share"})
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,9 @@ class Figure:
 
 def shown(value: float, unit: Unit) -> str:
     """A number as people read it."""
-    return {"share": f"{value:.1%}", "score": f"{value:.3f}", "rank": f"{value:,.1f}"}[unit]
+    if unit in ("share", "lost share"):
+        return f"{value:.1%}"
+    return {"rank": f"{value:,.1f}", "error": f"{value:.4f}"}.get(unit, f"{value:.3f}")
 
 
 @runtime_checkable

@@ -22,6 +22,11 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.features)
 
+    def layer(self, number: int, *, of: int) -> "Labelled":
+        """The `number`-th, from 1, of so many equal parts of the features."""
+        width = self.features.shape[1] // of
+        return Labelled(self.features[:, (number - 1) * width : number * width], self.targets)
+
     def take(self, clips: Int[np.ndarray, "_taken"]) -> "Labelled":
         """The clips of these numbers."""
         return Labelled(self.features[clips], self.targets[clips])

@@ -4,7 +4,7 @@
 was trained to answer so. "windows" embeds one short piece of the sound after another, as any embedder can.
 """
 
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -49,6 +49,20 @@ def frame_scores(
     return FrameScores(cosine_similarity(vectors, candidates=class_vectors), seconds)
 
 
+def check_hearing(embedder: Embedder, hearing: Hearing) -> None:
+    """See that a model gives vectors of frames in a way.
+
+    Raises:
+        ValueError: it does not.
+    """
+    times = getattr(getattr(embedder, "audio_encoder", None), "token_seconds", None)
+    if hearing == "dense" and (not isinstance(embedder, JointModel) or times is None):
+        raise ValueError(
+            f"dense vectors need a joint model of this package whose tower knows the times of its tokens, got "
+            f"{type(embedder).__name__}: use windows"
+        )
+
+
 def dense_vectors(
     embedder: Embedder, waveform: Waveform
 ) -> tuple[Float32[np.ndarray, "frames width"], Float64[np.ndarray, "frames 2"]]:
@@ -57,13 +71,10 @@ def dense_vectors(
     Raises:
         ValueError: the embedder is no joint model of this package whose tower knows the times of its tokens.
     """
-    times = getattr(getattr(embedder, "audio_encoder", None), "token_seconds", None)
-    if not isinstance(embedder, JointModel) or times is None:
-        raise ValueError(
-            f"dense vectors need a joint model of this package whose tower knows the times of its tokens, got "
-            f"{type(embedder).__name__}: use windows"
-        )
-    longest = embedder.config.chunk_seconds
+    check_hearing(embedder, "dense")
+    model = cast(JointModel, embedder)
+    times = cast(Any, model.audio_encoder).token_seconds
+    longest = model.config.chunk_seconds
     # As the model itself cuts a sound that is longer than it takes at once.
     num_pieces = 1 if longest is None else -(-len(waveform) // round(longest * embedder.sample_rate))
     vectors, seconds, begin = [], [], 0
@@ -73,9 +84,9 @@ def dense_vectors(
 
         def project(tokens: Ragged, counts: np.ndarray = counts) -> Tensor:
             """All instants of one clip, side by side: what is asked of a clip is one row."""
-            return embedder.project_audio(Ragged(tokens.rows, tuple(counts.tolist()))).reshape(1, -1)
+            return model.project_audio(Ragged(tokens.rows, tuple(counts.tolist()))).reshape(1, -1)
 
-        found = embedder.audio_features([piece], of=project, width=len(counts) * embedder.width)
+        found = model.audio_features([piece], of=project, width=len(counts) * embedder.width)
         # A tower may complete its last column; what lies behind the end is no frame of this piece.
         within = instants[:, 0] < len(piece) / embedder.sample_rate
         vectors.append(found.reshape(len(counts), embedder.width)[within])

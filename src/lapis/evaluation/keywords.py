@@ -7,7 +7,7 @@ as GLAP's multilingual sets are averaged (arXiv 2506.11350, evaluation code).
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float64
@@ -16,6 +16,7 @@ from lapis.data.sample import Sample
 from lapis.evaluation.bootstrap import alike, interval, mean_over_groups
 from lapis.evaluation.embeddings import AudioEmbeddings, as_embeddings
 from lapis.evaluation.figure import Figure
+from lapis.evaluation.subject import Needs
 from lapis.evaluation.zeroshot import ZeroShotResult, class_vectors, classified
 from lapis.model import Embedder
 
@@ -92,6 +93,7 @@ class Keywords:
     A language with fewer than `min_words` words is left out, and the result says so.
     """
 
+    needs: ClassVar[Needs] = "vectors"
     min_words: int = 2
 
     def __post_init__(self) -> None:
@@ -105,7 +107,7 @@ class Keywords:
             ValueError: no clip can be read, a clip has no language or no word in it, or no language has enough words.
         """
         embeddings = as_embeddings(embedder, clips=clips)
-        words = [_word(sample) for sample in embeddings.samples]
+        words = [word_of(sample) for sample in embeddings.samples]
         spoken = [str(sample.language) for sample in embeddings.samples]
         found: dict[str, ZeroShotResult] = {}
         left_out: dict[str, str] = {}
@@ -148,7 +150,12 @@ class Keywords:
         )
 
 
-def _word(sample: Sample) -> str:
+def word_of(sample: Sample) -> str:
+    """The word that is spoken: the transcript, or where there is none the first caption in the language spoken.
+
+    Raises:
+        ValueError: the clip has no language, or no word in it.
+    """
     if not sample.language:
         raise ValueError(f"clip {sample.key} has no language")
     texts = (sample.transcript,) if sample.transcript else sample.captions.get(sample.language, ())

@@ -3,23 +3,22 @@ section 4.2). Test clips are scored once, at the end; when to stop and which wei
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float64
 
 from lapis.data.classes import Kind, class_targets, labels_of
 from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
-from lapis.evaluation.bootstrap import alike, interval, mean_of
 from lapis.evaluation.classification import METRIC, chance, recognised, score
 from lapis.evaluation.classifiers import Embed, Kinds, check_kinds, first_features, plainly
-from lapis.evaluation.embeddings import AudioEmbeddings
-from lapis.evaluation.figure import Figure
-from lapis.evaluation.fitting import Fitting, Labelled, fit, num_held_out
+from lapis.evaluation.embeddings import AudioEmbeddings, Listener
+from lapis.evaluation.features import FeatureKind, Features
+from lapis.evaluation.fitting import Fitting, Labelled, Layer, fit, num_held_out
 from lapis.evaluation.folds import folds
+from lapis.evaluation.seeded import SeededResult, over_folds, over_seeds
+from lapis.evaluation.subject import Needs
 from lapis.model import Embedder
 from lapis.values import check_choice
 
@@ -28,62 +27,15 @@ EVAR = Fitting()
 
 
 @dataclass(frozen=True)
-class LinearResult:
-    """The mean over seeds of what was measured on the test clips, in [0, 1], beside what guessing gives.
+class LinearResult(SeededResult):
+    """What layers scored that were fitted with several seeds."""
 
-    Where there are folds every figure is the mean over them too.
-    """
-
-    metric: str
-    score: float
-    scores: tuple[float, ...]
-    """By seed."""
-    deviation: float | None
-    """Standard deviation over seeds; None for one seed."""
-    validation_scores: tuple[float, ...]
-    epochs: tuple[int, ...]
-    """After which the layer of a seed was at its best."""
-    chance: float
-    num_classes: int
-    num_clips: int
-    """Of the test."""
-    protocol: str
-    unreadable: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-    folds: int = 0
-    correct: tuple[Float64[np.ndarray, "_clips"], ...] = field(default=(), compare=False, repr=False)
-    """Of each fold's clips the share of seeds that recognised them; none where a clip may have several classes."""
-
-    @cached_property
-    def items(self) -> dict[str, Float64[np.ndarray, "_clips"]]:
-        """Of each clip the share of seeds that recognised it, scaled so that every fold counts alike."""
-        return {self.metric: alike(self.correct)} if self.correct else {}
-
-    @cached_property
-    def figures(self) -> dict[str, Figure]:
-        """With a 95 % interval over test clips where the figure is a mean over them."""
-        of = self.items.get(self.metric)
-        within = interval(mean_of(of), clusters=np.arange(len(of))) if of is not None else None
-        return {self.metric: Figure(self.score, self.chance, within)}
+    layers: tuple[int, ...] = ()
+    """Of the tower, counted from 1: that whose features were taken, for each fold; none where there was no choice."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, ready for JSON."""
-        return {
-            "metric": self.metric,
-            "score": self.score,
-            "scores": list(self.scores),
-            "deviation": self.deviation,
-            "validation_scores": list(self.validation_scores),
-            "epochs": list(self.epochs),
-            "chance": self.chance,
-            "num_classes": self.num_classes,
-            "num_clips": self.num_clips,
-            "protocol": self.protocol,
-            "unreadable": list(self.unreadable),
-            "seeds": list(self.seeds),
-            "folds": self.folds,
-            "figures": {name: asdict(figure) for name, figure in self.figures.items()},
-        }
+        return super().to_dict() | ({"layers": list(self.layers)} if self.layers else {})
 
 
 @dataclass(frozen=True)
@@ -94,21 +46,39 @@ class LinearProbe:
         train: labelled clips; their labels are the classes. None to test each fold of the clips by the others.
         validation: clips that decide when to stop; None to hold out some of the training clips.
         kind: one label a clip and accuracy, or several and the mean average precision over classes.
-        features: what the layer is given; the paper's is "frames" for M2D. Of several the first that a model has.
+        features: what the layer is given; the paper's is "frames" for M2D. Of several the first that a model has. Of
+            "layers" it is the mean token of one of the tower's: of that with the best validation score, unless `layer`
+            tells it. Test clips never choose.
         fitting: how it is fitted.
+        layer: which of the tower's, counted from 1.
     """
 
+    needs: ClassVar[Needs] = "clips and embed"
     train: SourceConfig | None
     validation: SourceConfig | None = None
     kind: Kind = "single-label"
     features: Kinds = "tokens"
     fitting: Fitting = EVAR
+    layer: int | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.kind, Kind, name="kind")
-        check_kinds(self.features)
+        check_kinds(self.features, layered=True)
+        kinds = (self.features,) if isinstance(self.features, str) else self.features
+        if self.layer is not None and (self.layer < 1 or "layers" not in kinds):
+            raise ValueError(f"layer: expected one of features 'layers', counted from 1, got {self.layer} of {kinds}")
+        if "layers" in kinds and self.layer is None and self.validation is None and self.fitting.as_released:
+            raise ValueError("as_released: the test clips would choose the layer; expected validation clips or a layer")
         if self.train is None and self.validation is not None:
             raise ValueError("where folds are tested by each other there are no validation clips: expected train clips")
+
+    def check(self, embedder: Embedder) -> None:
+        """See that a model has one of the kinds of features.
+
+        Raises:
+            ValueError: it has none, or fewer layers.
+        """
+        self._listener(embedder)
 
     def run(self, embedder: Embedder, *, clips: Sequence[Sample], embed: Embed = plainly) -> LinearResult:
         """Measure an embedder on labelled test clips.
@@ -117,7 +87,7 @@ class LinearProbe:
             ValueError: it has no such features; none of some clips can be read; or a clip has no label, one that no
                 training clip has, or several where there must be one.
         """
-        kind, listener = first_features(embedder, kinds=self.features)
+        kind, listener = self._listener(embedder)
         parts = [] if self.train is None else [embed(listener, self.train.build())]
         if self.validation is not None:
             parts.append(embed(listener, self.validation.build()))
@@ -131,13 +101,23 @@ class LinearProbe:
             "fitting": self.fitting,
             "unreadable": tuple(str(failure) for part in parts for failure in part.failures),
             "of": self._sentence(parts, features=kind),
+            "layers": listener.num_layers if isinstance(listener, Features) else 1,
+            "layer": self.layer if kind == "layers" else None,
         }
         if self.train is None:
-            found = folds(parts[-1].samples)
             whole = labelled[-1]
-            return _over_folds([probe(whole.take(fold.train), test=whole.take(fold.test), **told) for fold in found])
+            found = [
+                probe(whole.take(fold.train), test=whole.take(fold.test), **told) for fold in folds(parts[-1].samples)
+            ]
+            return replace(over_folds(found), layers=tuple(layer for result in found for layer in result.layers))
         validation = labelled[1] if self.validation is not None else None
         return probe(labelled[0], test=labelled[-1], validation=validation, **told)
+
+    def _listener(self, embedder: Embedder) -> tuple[FeatureKind, Listener]:
+        kind, listener = first_features(embedder, kinds=self.features)
+        if kind == "layers" and isinstance(listener, Features) and (self.layer or 1) > listener.num_layers:
+            raise ValueError(f"layer: expected one of {listener.num_layers}, got {self.layer}")
+        return kind, listener
 
     def _sentence(self, parts: Sequence[AudioEmbeddings], *, features: str) -> str:
         lost = sum(len(part.failures) for part in parts)
@@ -153,29 +133,53 @@ def probe(
     fitting: Fitting = EVAR,
     of: str = "features",
     unreadable: tuple[str, ...] = (),
+    layers: int = 1,
+    layer: int | None = None,
 ) -> LinearResult:
     """The linear probe on features that are there already.
 
+    Args:
+        train: to fit on.
+        test: to measure on.
+        validation: to decide when to stop.
+        kind: one label a clip, or several.
+        fitting: how it is fitted.
+        of: names the features, for the protocol.
+        unreadable: clips, for the result.
+        layers: as many features of a clip of equal width stand side by side, of which one is taken.
+        layer: which, counted from 1; that with the best validation score unless told, and among equals the one with the
+            lowest validation loss.
+
     Raises:
-        ValueError: a feature is not finite, or there are too few training clips to hold some out.
+        ValueError: a feature is not finite, there are too few training clips to hold some out, or test clips would
+            choose a layer.
     """
     for name, part in (("training", train), ("validation", validation), ("test", test)):
         if part is not None and not np.isfinite(part.features).all():
             raise ValueError(f"a {name} clip has features that are not finite numbers")
     decides = test if validation is None and fitting.as_released else validation
-    fitted = [fit(train, decides, kind=kind, fitting=fitting, seed=seed) for seed in fitting.seeds]
-    answers = [layer(test.features) for layer in fitted]
-    scores = tuple(score(of, targets=test.targets, kind=kind) for of in answers)
+    choosing = layers > 1 and layer is None
+    if choosing and decides is test:
+        raise ValueError("as_released: the test clips would choose the layer; expected validation clips or a layer")
+    by_layer: dict[int, list[Layer]] = {}
+    for number in range(1, layers + 1) if layer is None else (layer,):
+        given = train.layer(number, of=layers)
+        asked = None if decides is None else decides.layer(number, of=layers)
+        by_layer[number] = [fit(given, asked, kind=kind, fitting=fitting, seed=seed) for seed in fitting.seeds]
+    chosen = max(by_layer, key=lambda number: _validated(by_layer[number]))
+    fitted, tested = by_layer[chosen], test.layer(chosen, of=layers)
+    answers = [one(tested.features) for one in fitted]
+    scores = [score(of, targets=test.targets, kind=kind) for of in answers]
+    if layers > 1:
+        of += f" of layer {chosen} of {layers}, " + ("the best in validation" if choosing else "as asked for")
     held = f"{num_held_out(train, fitting)} of them" if decides is None else f"{len(decides)} others"
     if decides is test:
         held = "the test clips themselves, as the released code does, so that the figure is too good"
     return LinearResult(
         metric=METRIC[kind],
-        score=float(np.mean(scores)),
-        scores=scores,
-        deviation=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
-        validation_scores=tuple(layer.validation_score for layer in fitted),
-        epochs=tuple(layer.epoch for layer in fitted),
+        **over_seeds(scores),
+        validation_scores=tuple(one.validation_score for one in fitted),
+        epochs=tuple(one.epoch for one in fitted),
         chance=chance(test.targets, kind=kind),
         num_classes=test.targets.shape[1],
         num_clips=len(test),
@@ -185,28 +189,14 @@ def probe(
         ),
         unreadable=unreadable,
         seeds=fitting.seeds,
+        layers=(chosen,) if layers > 1 else (),
         correct=()
         if kind == "multi-label"
         else (np.mean([recognised(of, targets=test.targets) for of in answers], axis=0),),
     )
 
 
-def _over_folds(results: Sequence[LinearResult]) -> LinearResult:
-    """One result of several folds: each score is the mean over them."""
-    scores = tuple(float(score) for score in np.mean([result.scores for result in results], axis=0))
-    clips = sum(result.num_clips for result in results)
-    first = results[0]
-    return replace(
-        first,
-        score=float(np.mean(scores)),
-        scores=scores,
-        deviation=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
-        validation_scores=tuple(score for result in results for score in result.validation_scores),
-        epochs=tuple(epoch for result in results for epoch in result.epochs),
-        chance=float(np.mean([result.chance for result in results])),
-        num_clips=clips,
-        protocol=f"Leave one fold out: {clips} clips in {len(results)} folds, the mean over folds; of the first: "
-        f"{first.protocol}",
-        folds=len(results),
-        correct=tuple(part for result in results for part in result.correct),
-    )
+def _validated(fitted: Sequence[Layer]) -> tuple[float, float]:
+    """How good they were in validation: the mean score over seeds, then the mean loss."""
+    scores = [one.validation_score for one in fitted]
+    return float(np.mean(scores)), -float(np.mean([one.validation_loss for one in fitted]))

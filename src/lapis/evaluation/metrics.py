@@ -1,7 +1,8 @@
 """Figures from a similarity matrix: ranks, recall, mean average precision, and what a random order would score.
 
 A tie counts against the model: an irrelevant candidate with an equal score stands before a relevant one, so that a
-collapsed model, which gives every pair one score, never looks good.
+collapsed model, which gives every pair one score, never looks good. In the area under the curve alone it counts half,
+as is the custom: there such a model has the half that guessing has.
 """
 
 from collections.abc import Sequence
@@ -73,7 +74,7 @@ def average_precisions(
 def areas_under_curve(
     similarity: Float[np.ndarray, "queries candidates"], *, relevant: Bool[np.ndarray, "queries candidates"]
 ) -> Float64[np.ndarray, "queries"]:
-    """How often a relevant candidate of a query stands before an irrelevant one; a tie is not before.
+    """How often a relevant candidate of a query stands before an irrelevant one, a tie counting half: AUROC.
 
     Raises:
         ValueError: a similarity is NaN, or a query has no relevant candidate, or no other one.
@@ -83,8 +84,9 @@ def areas_under_curve(
         raise ValueError(f"query {int(np.argmax(alone))} has relevant candidates only, so it has no curve")
     areas = []
     for row, true in zip(similarity, relevant):
-        below = np.searchsorted(np.sort(row[~true]), row[true], side="left")
-        areas.append(below.sum() / (true.sum() * (~true).sum()))
+        others = np.sort(row[~true])
+        below, not_above = (np.searchsorted(others, row[true], side=side) for side in ("left", "right"))
+        areas.append((below.sum() + not_above.sum()) / (2 * len(others) * true.sum()))
     return np.array(areas)
 
 

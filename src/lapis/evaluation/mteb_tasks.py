@@ -16,10 +16,11 @@ import numpy as np
 
 from lapis.data.sample import Sample
 from lapis.datasets.about import About
-from lapis.evaluation.benchmark import Benchmark, Made
-from lapis.evaluation.keywords import Keywords, _word
+from lapis.evaluation.benchmark import Benchmark
+from lapis.evaluation.keywords import Keywords, word_of
 from lapis.evaluation.results import data_checksum
 from lapis.evaluation.retrieval import Retrieval
+from lapis.evaluation.subject import Made
 from lapis.evaluation.zeroshot import ZeroShot
 
 SPLIT = "test"
@@ -72,7 +73,7 @@ def _retrieval(protocol: Retrieval, samples: Sequence[Sample], described: Any) -
 
     from datasets import Dataset
 
-    asked = protocol._texts(samples)
+    asked = protocol.texts(samples)
     clips = [f"{number:07d} {sample.key}" for number, sample in enumerate(samples)]
     texts = [f"{number:07d}" for number in range(len(asked.texts))]
     by_text = described.category == "t2a"
@@ -133,7 +134,7 @@ def _zero_shot(protocol: ZeroShot, samples: Sequence[Sample], described: Any, *,
 def _keywords(protocol: Keywords, benchmark: Benchmark, samples: Sequence[Sample], metadata: Any) -> list[Any]:
     by_language: dict[str, list[Sample]] = {}
     for sample in samples:
-        by_language.setdefault(str(sample.language), []).append(replace(sample, label=_word(sample)))
+        by_language.setdefault(str(sample.language), []).append(replace(sample, label=word_of(sample)))
     tasks = []
     for language, of in sorted(by_language.items()):
         words = sorted({str(sample.label) for sample in of})

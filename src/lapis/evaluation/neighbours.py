@@ -2,14 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool
 
 from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
-from lapis.evaluation.classifiers import ClassifierResult, Embed, Kinds, Task, check_kinds, plainly, tasks
+from lapis.evaluation.classifiers import (
+    ClassifierResult,
+    Embed,
+    Kinds,
+    Task,
+    check_kinds,
+    first_features,
+    plainly,
+    tasks,
+)
 from lapis.evaluation.metrics import cosine_similarity
+from lapis.evaluation.subject import Needs
 from lapis.model import Embedder
 
 CLIPS_AT_ONCE = 512
@@ -28,6 +39,7 @@ class Neighbours:
         features: what is compared.
     """
 
+    needs: ClassVar[Needs] = "clips and embed"
     train: SourceConfig | None = None
     k: tuple[int, ...] = (1, 5)
     features: Kinds = "vectors"
@@ -36,6 +48,14 @@ class Neighbours:
         check_kinds(self.features)
         if not self.k or min(self.k) < 1:
             raise ValueError(f"expected numbers of neighbours above zero, got {self.k}")
+
+    def check(self, embedder: Embedder) -> None:
+        """See that a model has one of the kinds of features.
+
+        Raises:
+            ValueError: it has none.
+        """
+        first_features(embedder, kinds=self.features)
 
     def run(self, embedder: Embedder, *, clips: Sequence[Sample], embed: Embed = plainly) -> ClassifierResult:
         """Measure an embedder on labelled test clips.

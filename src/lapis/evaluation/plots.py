@@ -32,13 +32,18 @@ class Series:
 
 
 def bars(places: Sequence[str], *, series: Sequence[Series], title: str, unit: Unit = "share") -> str:
-    """Horizontal bars, a band a place with a bar each series, and the interval as a whisker."""
+    """Horizontal bars, a band a place with a bar each series, and the interval as a whisker; below zero to the left."""
     thick, gap, left, width = 13, 9, 12 + 7 * max(map(len, places)), 900
     band = thick * len(series) + gap
     height, right = band * len(places) + 30, width - 118
-    top = _ceiling([edge for one in series for mark in one.marks if mark for edge in _edges(mark)], unit)
-    across = lambda value: left + (right - left) * min(max(value / top, 0.0), 1.0)  # noqa: E731
-    parts = _grid_down([(across(tick), shown_short(tick, unit)) for tick in _ticks(top)], bottom=height - 22)
+    edges = [edge for one in series for mark in one.marks if mark for edge in _edges(mark)]
+    top = _ceiling(edges, unit)
+    ticks = _ticks(top)
+    below = math.ceil(max(0.0, -min(edges, default=0.0)) / ticks[1] - 1e-9)
+    ticks = [-ticks[1] * step for step in range(below, 0, -1)] + ticks
+    across = lambda value: left + (right - left) * min(max((value - ticks[0]) / (top - ticks[0]), 0.0), 1.0)  # noqa: E731
+    zero = across(0.0)
+    parts = _grid_down([(across(tick), shown_short(tick, unit)) for tick in ticks], bottom=height - 22)
     for row, place in enumerate(places):
         middle = row * band + (band - gap) / 2 + 4
         parts.append(_text(left - 8, middle + 4, place, anchor="end"))
@@ -50,14 +55,15 @@ def bars(places: Sequence[str], *, series: Sequence[Series], title: str, unit: U
             told = f"{place}, {one.name}: {_told(mark, unit)}"
             kind = f"s{number % 6}" + (" hollow" if mark.hollow else "")
             parts.append(
-                f'<rect class="{kind}" x="{left}" y="{y}" width="{max(end - left, 1):.1f}" height="{thick - 2}" rx="2">'
+                f'<rect class="{kind}" x="{min(zero, end):.1f}" y="{y}" width="{max(abs(end - zero), 1):.1f}" '
+                f'height="{thick - 2}" rx="2">'
                 f"<title>{escape(told)}</title></rect>"
             )
             if mark.interval:
                 low, high = (across(edge) for edge in mark.interval)
                 parts.append(f'<path class="whisker" d="M{low:.1f} {y + thick / 2 - 1}H{high:.1f}"/>')
                 end = max(end, high)
-            parts.append(_text(end + 6, y + thick - 3, shown(mark.value, unit), kind="number"))
+            parts.append(_text(max(end, zero) + 6, y + thick - 3, shown(mark.value, unit), kind="number"))
     return _svg(parts, width=width, height=height, title=title)
 
 
@@ -144,6 +150,43 @@ def curves(of: Sequence[Curve], *, title: str, x_name: str) -> str:
     return _svg(parts, width=width, height=height, title=title)
 
 
+def reliability(of: Sequence[Curve], *, title: str) -> str:
+    """What was said and what came true, both on logarithmic axes: most pairs are improbable. Rings: none came true."""
+    left, right, top, bottom, width, height = 62, 402, 10, 350, 420, 396
+    least = min((edge for one in of for point in one.points for edge in point if edge > 0), default=0.1)
+    powers = min(5, max(1, math.ceil(-math.log10(least) - 1e-9)))
+
+    def along(share: float) -> float:
+        return 1 - min(-math.log10(max(share, 1e-12)) / powers, 1.0)
+
+    def place(said: float, true: float) -> tuple[float, float]:
+        return left + (right - left) * along(said), bottom - (bottom - top) * along(true)
+
+    parts = []
+    for power in range(powers + 1):
+        tick = 10.0**-power
+        x, y = place(tick, tick)
+        parts += [
+            f'<path class="grid" d="M{left} {y:.1f}H{right}M{x:.1f} {top}V{bottom}"/>',
+            _text(left - 6, y + 4, f"{100 * tick:g}%", anchor="end", kind="small"),
+            _text(x, bottom + 15, f"{100 * tick:g}%", anchor="middle", kind="small"),
+        ]
+    parts.append(f'<path class="chance" d="M{left} {bottom}L{right} {top}"><title>as it was said</title></path>')
+    parts.append(_text((left + right) / 2, height - 10, "probability said", anchor="middle", kind="small"))
+    parts.append(_text(left + 6, top + 12, "share that came true", kind="small"))
+    for number, one in enumerate(of):
+        line = "L".join("{:.1f} {:.1f}".format(*place(*point)) for point in one.points)
+        parts.append(f'<path class="s{number % 6} line"{_dash(number)} d="M{line}"/>')
+        for said, true in one.points:
+            x, y = place(said, true)
+            told = f"{one.name}: of pairs called {said:.2%} probable {true:.2%} came true"
+            kind = f"s{number % 6}" if true > 0 else "hollow"
+            parts.append(
+                f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>{escape(told)}</title></circle>'
+            )
+    return _svg(parts, width=width, height=height, title=title)
+
+
 @dataclass(frozen=True)
 class Span:
     """A difference, between which values it may lie, and on whose side it really is: 0, 1, or None."""
@@ -185,7 +228,7 @@ def spans(of: Sequence[Span], *, title: str, below: str, above: str) -> str:
 
 def shown_short(value: float, unit: Unit) -> str:
     """A number of an axis."""
-    return f"{value:.0%}" if unit == "share" else f"{value:g}"
+    return f"{value:.0%}" if unit in ("share", "lost share") else f"{value:g}"
 
 
 def _svg(parts: Sequence[str], *, width: Number, height: Number, title: str) -> str:
@@ -220,7 +263,7 @@ def _told(mark: Mark, unit: Unit) -> str:
 def _ceiling(values: Sequence[float], unit: Unit) -> float:
     """Where an axis ends: all of it for shares that come near, else the next round number."""
     highest = max(values, default=1.0)
-    if unit == "share" and highest > 0.5:
+    if unit in ("share", "lost share") and highest > 0.5:
         return 1.0
     if highest <= 0:
         return 1.0

@@ -1,7 +1,7 @@
 """Clips ranked by each of several classes, where a clip may belong to any number: mAP and AUROC, means over classes.
 
-Both are macro means over the classes that some clip has, and a tie counts against the model in both: a model that gives
-all clips one score has an AUROC of 0, not of a half.
+Both are macro means over the classes that some clip has. A tie counts against the model in mAP and half in AUROC, where
+a model that gives all clips one score has a half, as one that guesses has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,8 +60,12 @@ class RankingScores:
         def precision(weights: Weights) -> Float64[np.ndarray, "draws"]:
             return np.array([np.nanmean([_precision(h, w[o]) for h, o in zip(hits, order)]) for w in weights])
 
+        sorted_answers = np.take_along_axis(self.answers, order, axis=1)
+        # Compared and not subtracted: equal infinities are equal.
+        ties = [np.flatnonzero(np.r_[True, row[1:] != row[:-1]]) for row in sorted_answers]
+
         def area(weights: Weights) -> Float64[np.ndarray, "draws"]:
-            means = [[_area(h, w[o]) for h, o in zip(hits, order)] for w in weights]
+            means = [[_area(h, w[o], of) for h, o, of in zip(hits, order, ties)] for w in weights]
             return np.nanmean(np.array(means), axis=1)
 
         return precision, area
@@ -75,7 +79,7 @@ def ranking_scores(
     Raises:
         ValueError: an answer is NaN, or no clip has any class.
     """
-    present: np.ndarray = relevant.any(axis=0)
+    present = np.asarray(relevant.any(axis=0))
     if not present.any():
         raise ValueError(f"none of {len(relevant)} clips has any of {relevant.shape[1]} classes")
     answers, relevant = answers.T[present], relevant.T[present]
@@ -90,9 +94,9 @@ def _precision(hits: Bool[np.ndarray, "clips"], weights: np.ndarray) -> float:
     return float((np.arange(1, len(places) + 1) / (places + 1)).mean()) if len(places) else float("nan")
 
 
-def _area(hits: Bool[np.ndarray, "clips"], weights: np.ndarray) -> float:
-    """The share of pairs in order, in the same ranking. The irrelevant of a tie stand first, so they are not below."""
-    right, wrong = np.where(hits, weights, 0), np.where(hits, 0, weights)
+def _area(hits: Bool[np.ndarray, "clips"], weights: np.ndarray, ties: np.ndarray) -> float:
+    """The share of pairs in order, in the same ranking, in which a run of equal answers begins at each of `ties`."""
+    right, wrong = (np.add.reduceat(np.where(hits == of, weights, 0), ties) for of in (True, False))
     pairs = right.sum() * wrong.sum()
     below = wrong.sum() - wrong.cumsum()
-    return float((right * below).sum() / pairs) if pairs else float("nan")
+    return float((right * (below + wrong / 2)).sum() / pairs) if pairs else float("nan")

@@ -7,7 +7,7 @@ calibration has seen, beside what the bare cosine and the share of matches alone
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
@@ -18,6 +18,7 @@ from lapis.evaluation.bootstrap import Statistic, Weights, interval, mean_of
 from lapis.evaluation.calibrating import Pairs
 from lapis.evaluation.embeddings import AudioEmbeddings, as_embeddings, embed_texts
 from lapis.evaluation.figure import Figure
+from lapis.evaluation.subject import Needs
 from lapis.model import Embedder
 
 BINS = 15
@@ -148,8 +149,8 @@ class ReliabilityResult:
         error = calibration_error(self.probabilities.ravel(), matches=self.matches.ravel(), bins=self._bins.ravel())
         share = self.baselines["share of matches"]
         within = interval(self._error_redrawn(), clusters=clips)
-        return {"ECE": Figure(error, None, within, "score")} | {
-            name: Figure(float(of.mean()), share[name], interval(mean_of(of), clusters=clips), "score")
+        return {"ECE": Figure(error, None, within, "error")} | {
+            name: Figure(float(of.mean()), share[name], interval(mean_of(of), clusters=clips), "error")
             for name, of in self.items.items()
         }
 
@@ -198,7 +199,9 @@ class Reliability:
     `prior` fixes another one.
     """
 
-    calibration: Calibration
+    needs: ClassVar[Needs] = "calibration"
+    calibration: Calibration | None = None
+    """Of the model; None in a suite, which puts in the one of the model it measures."""
     languages: tuple[str, ...] | None = None
     prior: float | None = None
 
@@ -206,8 +209,10 @@ class Reliability:
         """Measure on labelled clips with captions, or on their embeddings.
 
         Raises:
-            ValueError: see `pairs_of`; or the calibration is another model's.
+            ValueError: see `pairs_of`; or there is no calibration, or it is another model's.
         """
+        if self.calibration is None:
+            raise ValueError("expected the calibration of the model, got none")
         if self.calibration.identity != embedder.identity:
             raise ValueError(f"a calibration of {self.calibration.identity} is not that of {embedder.identity}")
         embeddings = as_embeddings(embedder, clips=clips)

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from lapis.evaluation.compare import Comparison, compare, titles
+from lapis.evaluation.report_details import Detail, Kind, details
 from lapis.evaluation.report_sections import Section, section
 from lapis.evaluation.report_views import Confusion, Languages, Radar, Recall, by_language, confusion, radar, recalls
 from lapis.evaluation.results import RunResults
@@ -20,6 +22,8 @@ class Report:
     languages: tuple[Languages, ...]
     recalls: tuple[Recall, ...]
     confusions: tuple[Confusion, ...]
+    details: tuple[Detail, ...]
+    """Of single protocols, those of a kind together."""
     comparisons: tuple[Comparison | str, ...]
     """Of the first run with each other one, or why there is none."""
 
@@ -47,6 +51,12 @@ def gather(runs: Sequence[RunResults]) -> Report:
             for part in sections
             for name, one in zip(names, part.measured)
             if one is not None and (found := confusion(part.benchmark, run=name, details=one.details))
+        ),
+        details=tuple(
+            sorted(
+                (detail for one in sections for detail in details(one, names=names)),
+                key=lambda one: get_args(Kind).index(one.kind),
+            )
         ),
         comparisons=tuple(_compared(runs[0], other) for other in runs[1:]),
     )

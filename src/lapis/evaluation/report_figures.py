@@ -5,6 +5,7 @@ from html import escape
 
 from lapis.evaluation import plots
 from lapis.evaluation.figure import shown
+from lapis.evaluation.report_details import Bars, Detail, Diagram, Table
 from lapis.evaluation.report_markdown import most_confused
 from lapis.evaluation.report_views import Confusion, Languages, Radar, Recall
 
@@ -86,6 +87,40 @@ def _cell(count: int, *, share: float, right: bool) -> str:
     """Darker the larger its share of the class; what is right in another colour than what is wrong."""
     colour = f"color-mix(in srgb, var(--s{0 if right else 1}) {55 * share:.0f}%, transparent)"
     return f'<td{css_class("right" if right else "")} style="background: {colour}">{count or ""}</td>'
+
+
+def detail(of: Detail, *, names: Sequence[str]) -> str:
+    """What a single protocol tells beyond its figures."""
+    charts = "".join(_diagram(one) if isinstance(one, Diagram) else _bars(one, of, names) for one in of.charts)
+    return f"<h3>{escape(of.benchmark)}</h3>{charts}{''.join(map(_detail_table, of.tables))}"
+
+
+def _detail_table(of: Table) -> str:
+    drawn = table(of.header, of.rows, caption=of.caption, numbers=False)
+    return f"<details><summary>{escape(of.caption)}</summary>{drawn}</details>" if of.folded else drawn
+
+
+def _diagram(of: Diagram) -> str:
+    told = "; ".join(
+        f"{curve.name}: " + ", ".join(f"{said:.2%} said and {true:.2%} true" for said, true in _few(curve.points))
+        for curve in of.curves
+    )
+    drawn = plots.reliability(of.curves, title=f"Reliability diagram. {told}")
+    names = legend([curve.name for curve in of.curves])
+    caption = "Bins of about as many pairs each; above the dashed line more came true than was said."
+    return f"<figure><figcaption>{caption}</figcaption>{names}{drawn}</figure>"
+
+
+def _bars(of: Bars, detail: Detail, names: Sequence[str]) -> str:
+    told = "; ".join(
+        f"{one.name}: "
+        + ", ".join(f"{place} {shown(mark.value, of.unit)}" for place, mark in zip(of.places, one.marks) if mark)
+        for one in of.series
+    )
+    title = f"{of.name} of {detail.benchmark} by disturbance. {told}"
+    drawn = plots.bars(of.places, series=of.series, title=title, unit=of.unit)
+    caption = f"<figcaption><b>{escape(of.name)}</b>with intervals of 95 %</figcaption>"
+    return f"<figure>{caption}{legend(names) if len(names) > 1 else ''}{drawn}</figure>"
 
 
 def legend(names: Sequence[str]) -> str:

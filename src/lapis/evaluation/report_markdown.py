@@ -8,6 +8,7 @@ from lapis.evaluation.compare import rows as compared_rows
 from lapis.evaluation.figure import Figure, shown
 from lapis.evaluation.published import Published
 from lapis.evaluation.report import Report
+from lapis.evaluation.report_details import Detail
 from lapis.evaluation.report_sections import Row, Section
 from lapis.evaluation.report_views import Confusion
 from lapis.evaluation.results import RunResults
@@ -64,6 +65,7 @@ def markdown(report: Report) -> str:
         columns = [[f"{mark.value:.1%}" if mark else "" for mark in one.marks] for one in report.radar.series]
         parts.append(_table(["", *(one.name for one in report.radar.series)], [*zip(report.radar.places, *columns)]))
     parts += [_confused(report)] if report.confusions else []
+    parts += [_detail(one) for one in report.details]
     for comparison in report.comparisons:
         parts.append("## Differences\n")
         if isinstance(comparison, str):
@@ -126,7 +128,7 @@ def with_interval(figure: Figure | None) -> str:
     if figure.interval is None:
         return str(figure)
     low, high = (shown(edge, figure.unit).removesuffix("%") for edge in figure.interval)
-    return f"{figure} ({low}–{high})"
+    return f"{figure} ({low} to {high})" if low.startswith("-") else f"{figure} ({low}–{high})"
 
 
 def chance(row: Row) -> str:
@@ -185,6 +187,13 @@ def most_confused(confusion: Confusion) -> list[tuple[str, str, int, int]]:
         if true != other and counts[true, other]
     ]
     return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
+
+
+def _detail(detail: Detail) -> str:
+    lines = [f"## {detail.kind}: {_cell(detail.benchmark)}\n"]
+    for one in detail.tables:
+        lines += [f"{_cell(one.caption)}:\n", _table(one.header, one.rows)]
+    return "\n".join(lines)
 
 
 def _protocol(section: Section, names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from lapis.evaluation.compare import rows as compared_rows
 from lapis.evaluation.plots import Span
 from lapis.evaluation.published import MARKS
 from lapis.evaluation.report import Report
-from lapis.evaluation.report_figures import confusion, css_class, languages, legend, radar, recall, table, wide
+from lapis.evaluation.report_figures import confusion, css_class, detail, languages, legend, radar, recall, table, wide
 from lapis.evaluation.report_markdown import (
     SEEN,
     Sources,
@@ -45,6 +45,9 @@ def page(report: Report) -> str:
     if report.confusions:
         tables = [confusion(one, unfolded=not number) for number, one in enumerate(report.confusions)]
         chapters.append(("Confusions", "".join(tables)))
+    for kind in dict.fromkeys(one.kind for one in report.details):
+        of_kind = [one for one in report.details if one.kind == kind]
+        chapters.append((kind, "".join(detail(one, names=report.names) for one in of_kind)))
     if report.comparisons:
         chapters.append(("Differences", "".join(map(_comparison, report.comparisons))))
     chapters.append(("Protocols and prompts", "".join(_protocol(one, report.names) for one in report.sections)))

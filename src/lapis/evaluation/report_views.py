@@ -78,9 +78,10 @@ def radar(sections: Sequence[Section], *, names: Sequence[str]) -> Radar | None:
         Series(name, [mean([row.figures[run].value for row in rows]) for rows in ordered.values()])  # pyright: ignore[reportOptionalMemberAccess]
         for run, name in enumerate(names)
     ]
-    chances = [[row.figures[0].chance for row in rows] for rows in ordered.values()]  # pyright: ignore[reportOptionalMemberAccess]
-    if all(chance is not None for of in chances for chance in of):
-        series.append(Series("chance", [mean(of) for of in chances]))  # pyright: ignore[reportArgumentType]
+    known = [[row.figures[0].chance for row in rows] for rows in ordered.values()]  # pyright: ignore[reportOptionalMemberAccess]
+    chances = [[chance for chance in of if chance is not None] for of in known]
+    if any(chances):  # where guessing gives nothing that is known, as in finding events, the ray has no mark
+        series.append(Series("chance", [mean(of) if of else None for of in chances]))
     return Radar(tuple(f"{place} ({len(rows)})" for place, rows in ordered.items()), tuple(series))
 
 

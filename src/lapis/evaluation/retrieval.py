@@ -7,7 +7,7 @@ only when their sentences agree.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
@@ -16,6 +16,7 @@ from lapis.data.sample import Sample
 from lapis.evaluation.embeddings import AudioEmbeddings, as_embeddings, embed_texts
 from lapis.evaluation.figure import Figure
 from lapis.evaluation.metrics import RetrievalScores, cosine_similarity, retrieval_scores
+from lapis.evaluation.subject import Needs
 from lapis.model import Embedder
 
 
@@ -77,8 +78,8 @@ class RetrievalResult:
 
 
 @dataclass(frozen=True)
-class _Texts:
-    """The texts of a run, and which of them are relevant to which clip."""
+class Texts:
+    """The texts of a run, each a query, and which of them are relevant to which clip."""
 
     texts: tuple[str, ...]
     relevant: Bool[np.ndarray, "texts clips"]
@@ -98,6 +99,7 @@ class Retrieval:
     - "transcript": the words spoken and all clips in which exactly these were spoken.
     """
 
+    needs: ClassVar[Needs] = "vectors"
     relevance: Literal["clip", "caption", "label", "transcript"] = "clip"
     languages: tuple[str, ...] | None = None
     """Of the captions, as FLORES-200 codes; all of them unless told."""
@@ -119,7 +121,7 @@ class Retrieval:
             ValueError: no clip can be read, or a clip lacks the texts or the label that the protocol needs.
         """
         embeddings = as_embeddings(embedder, clips=clips)
-        texts = self._texts(embeddings.samples)
+        texts = self.texts(embeddings.samples)
         similarity = cosine_similarity(embed_texts(embedder, texts=texts.texts), candidates=embeddings.vectors)
         counts = texts.relevant.sum(axis=0)
         return RetrievalResult(
@@ -134,12 +136,17 @@ class Retrieval:
             unreadable=tuple(str(failure) for failure in embeddings.failures),
         )
 
-    def _texts(self, samples: Sequence[Sample]) -> _Texts:
+    def texts(self, samples: Sequence[Sample]) -> Texts:
+        """What is asked for of clips.
+
+        Raises:
+            ValueError: a clip lacks the texts or the label that the protocol needs.
+        """
         texts_of_clip = [self._texts_of(sample) for sample in samples]
         clips = np.arange(len(samples))
         if self.relevance == "clip":
             owner = np.repeat(clips, [len(texts) for texts in texts_of_clip])
-            return _Texts(tuple(text for texts in texts_of_clip for text in texts), owner[:, None] == clips, owner)
+            return Texts(tuple(text for texts in texts_of_clip for text in texts), owner[:, None] == clips, owner)
         if self.relevance == "label":
             texts_of_label: dict[str, set[str]] = {}
             for sample, texts in zip(samples, texts_of_clip):
@@ -153,7 +160,7 @@ class Retrieval:
         for clip, texts in enumerate(relevant_to_clip):
             relevant[[row_of[text] for text in texts], clip] = True
         # The relevant clips of a label's texts are the same ones, so their first names the label.
-        return _Texts(distinct, relevant, relevant.argmax(axis=1))
+        return Texts(distinct, relevant, relevant.argmax(axis=1))
 
     def _written(self, sample: Sample) -> tuple[str, ...]:
         """The texts the protocol asks of a clip, empty ones among them."""

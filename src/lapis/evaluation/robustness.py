@@ -7,24 +7,45 @@ A vector that stays where it is may still be useless, and one that moves may kee
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
-from zlib import crc32
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from jaxtyping import Float64
 
-from lapis import audio
 from lapis.data.sample import Sample
 from lapis.evaluation.bootstrap import interval, mean_of
+from lapis.evaluation.classifiers import Embed, plainly
 from lapis.evaluation.disturbances import COMMON, Disturbance
-from lapis.evaluation.embeddings import AudioEmbeddings, Failure, Listener
-from lapis.evaluation.figure import Figure, Result
+from lapis.evaluation.embeddings import AudioEmbeddings, Listener
+from lapis.evaluation.figure import Figure, Result, Unit
 from lapis.evaluation.retrieval import Retrieval
+from lapis.evaluation.subject import Made, Needs
 from lapis.evaluation.zeroshot import ZeroShot
 from lapis.model import Embedder
-from lapis.shapes import Vectors, Waveform
+from lapis.shapes import Vectors, Waveforms
 
-BATCH_SECONDS = 60.0
+LOST: Mapping[Unit, Unit] = {"share": "lost share", "score": "error"}
+"""The units of what is lost, which is low where all is well."""
+
+
+class Disturbed:
+    """Hears every clip after a disturbance: a `Listener` of its own, whose vectors are kept apart."""
+
+    def __init__(self, listener: Listener, disturbance: Disturbance) -> None:
+        """The listener that hears what the disturbance leaves."""
+        self._listener, self._disturbance = listener, disturbance
+        self.sample_rate, self.width = listener.sample_rate, listener.width
+
+    @property
+    def identity(self) -> str:
+        """Names the weights and the disturbance."""
+        return f"{self._listener.identity}, {self._disturbance!r}"
+
+    def embed_audio(self, waveforms: Waveforms) -> Vectors:
+        """The vectors of the disturbed clips."""
+        return self._listener.embed_audio(
+            [self._disturbance(waveform, sample_rate=self.sample_rate) for waveform in waveforms]
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +95,7 @@ class RobustnessResult:
                     clusters = (getattr(self.plain, "groups", None) or {}).get(metric, np.arange(len(items)))
                     within = interval(mean_of(items), clusters=clusters)
                 worse = self._worse(metric) * (before.value - result.figures[metric].value)
-                found[lost] = Figure(worse, None, within, before.unit)
+                found[lost] = Figure(worse, None, within, LOST.get(before.unit, before.unit))
         return found
 
     def _worse(self, metric: str) -> float:
@@ -109,12 +130,13 @@ class Robustness:
 
     Args:
         disturbances: what is done to the clips.
-        task: what is measured without and with each; None to look at vectors only.
+        task: what is measured without and with each, or what makes that of the clips; None to look at vectors only.
         metrics: of the task, that are followed.
     """
 
+    needs: ClassVar[Needs] = "clips and embed"
     disturbances: tuple[Disturbance, ...] = COMMON
-    task: Retrieval | ZeroShot | None = None
+    task: Retrieval | ZeroShot | Made | None = None
     metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -124,73 +146,51 @@ class Robustness:
         if (self.task is None) == bool(self.metrics):
             raise ValueError(f"expected a task with the metrics to follow, or neither, got {self.metrics}")
 
-    def run(self, embedder: Embedder, *, clips: Sequence[Sample]) -> RobustnessResult:
-        """Measure an embedder; clips are read once, and are not all in memory at once.
+    def run(self, embedder: Embedder, *, clips: Sequence[Sample], embed: Embed = plainly) -> RobustnessResult:
+        """Measure an embedder.
 
         Raises:
             ValueError: fewer than two clips can be read, a vector is not finite, or the task has no such metric.
         """
-        vectors, samples, failures = self._embedded(embedder, clips)
+        if len(clips) < 2:
+            raise ValueError(f"expected two clips or more, got {len(clips)}")
+        whole = embed(embedder, clips)
+        samples, failures = whole.samples, whole.failures
         if len(samples) < 2:
-            reasons = "; ".join(map(str, failures[:3])) or "none was given"
-            raise ValueError(f"expected two clips or more that can be read: {reasons}")
-        plain, *moved = vectors
-        names = [str(of) for of in self.disturbances]
-        cosines = {name: np.einsum("cw,cw->c", plain, of, dtype=np.float64) for name, of in zip(names, moved)}
-        task: Any = self.task
-        results = [task.run(embedder, clips=AudioEmbeddings(of, samples, failures)) for of in vectors if task]
+            raise ValueError(f"expected two clips or more that can be read: {'; '.join(map(str, failures[:3]))}")
+        listeners = {str(of): Disturbed(embedder, of) for of in self.disturbances}
+        moved = {name: embed(listener, samples).vectors for name, listener in listeners.items()}
+        _check({"as they are": whole.vectors} | moved, samples)
+        plain = whole.vectors
+        cosines = {name: np.einsum("cw,cw->c", plain, of, dtype=np.float64) for name, of in moved.items()}
+        results: list[Result] = []
+        if self.task is not None:
+            task: Any = self.task if hasattr(self.task, "run") else cast(Made, self.task)(samples)
+            results = [
+                task.run(embedder, clips=AudioEmbeddings(of, samples, failures)) for of in (plain, *moved.values())
+            ]
         for metric in self.metrics:
             if metric not in results[0].figures:
                 raise ValueError(f"the task has no metric {metric!r}, it has {', '.join(results[0].figures)}")
-        whole = plain.astype(np.float64).sum(axis=0)
+        total = plain.astype(np.float64).sum(axis=0)
         own = float(np.square(plain, dtype=np.float64).sum())
         lost = f"; {len(failures)} unreadable clips are not counted" if failures else ""
-        also = f", and what is lost of {', '.join(self.metrics)} when only the sounds are disturbed" if task else ""
+        also = f", and what is lost of {', '.join(self.metrics)} when only the sounds are disturbed" if results else ""
         return RobustnessResult(
             cosines=cosines,
-            unlike=float((whole @ whole - own) / (len(samples) * (len(samples) - 1))),
+            unlike=float((total @ total - own) / (len(samples) * (len(samples) - 1))),
             plain=results[0] if results else None,
-            disturbed=dict(zip(names, results[1:])),
+            disturbed=dict(zip(moved, results[1:])),
             metrics=self.metrics,
             protocol=(
-                f"Vectors of {len(samples)} clips after {', '.join(names)}, by their cosine with the vector of the "
+                f"Vectors of {len(samples)} clips after {', '.join(moved)}, by their cosine with the vector of the "
                 f"clip as it is{also}{lost}."
             ),
             unreadable=tuple(str(failure) for failure in failures),
         )
 
-    def _embedded(
-        self, listener: Listener, clips: Sequence[Sample]
-    ) -> tuple[list[Vectors], tuple[Sample, ...], tuple[Failure, ...]]:
-        """The clips' vectors as they are, then after each disturbance."""
-        readable: list[Sample] = []
-        failures: list[Failure] = []
-        parts: list[list[Vectors]] = [[] for _ in (None, *self.disturbances)]
-        waiting: list[list[Waveform]] = [[] for _ in parts]
 
-        def flush() -> None:
-            for part, waveforms in zip(parts, waiting):
-                part.append(listener.embed_audio(waveforms))
-                waveforms.clear()
-
-        for sample in clips:
-            try:
-                waveform = audio.read(sample.audio.open(), sample_rate=listener.sample_rate)
-            except (OSError, ValueError) as error:
-                failures.append(Failure(sample, str(error)))
-                continue
-            readable.append(sample)
-            waiting[0].append(waveform)
-            for disturbance, waveforms in zip(self.disturbances, waiting[1:]):
-                waveforms.append(
-                    disturbance(waveform, sample_rate=listener.sample_rate, number=crc32(sample.key.encode()))
-                )
-            if sum(map(len, waiting[0])) > BATCH_SECONDS * listener.sample_rate:
-                flush()
-        if waiting[0]:
-            flush()
-        vectors = [np.concatenate(part) if part else np.zeros((0, listener.width), np.float32) for part in parts]
-        for name, of in zip(("as they are", *self.disturbances), vectors):
-            if not (finite := np.isfinite(of).all(axis=1)).all():
-                raise ValueError(f"the vector of clip {readable[int(np.argmin(finite))].key} is not finite ({name})")
-        return vectors, tuple(readable), tuple(failures)
+def _check(vectors: Mapping[str, Vectors], samples: Sequence[Sample]) -> None:
+    for name, of in vectors.items():
+        if not (finite := np.isfinite(of).all(axis=1)).all():
+            raise ValueError(f"the vector of clip {samples[int(np.argmin(finite))].key} is not finite ({name})")

@@ -9,17 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
 from lapis.datasets.reading import MissingClips
-from lapis.evaluation.benchmark import Benchmark, Probing
+from lapis.evaluation.benchmark import Benchmark
 from lapis.evaluation.cache import EmbeddingCache
-from lapis.evaluation.classifiers import first_features
 from lapis.evaluation.figure import Result, shown
 from lapis.evaluation.keywords import KeywordsResult
 from lapis.evaluation.results import Measured, RunResults, Training, surroundings
+from lapis.evaluation.subject import Describer, Subject
 from lapis.evaluation.suites import papers, pocket, pool
 from lapis.model import Embedder
 from lapis.values import nearest
@@ -108,6 +107,7 @@ def run_suite(
     cache: EmbeddingCache | None = None,
     trained: AbstractSet[str] | None = None,
     only: Sequence[str] = (),
+    captioner: Describer | None = None,
 ) -> SuiteResults:
     """Measure an embedder on every benchmark of a suite; each clip is embedded once for all of them.
 
@@ -118,6 +118,7 @@ def run_suite(
         cache: where embeddings are kept; in memory while this runs unless told.
         trained: the languages of the texts that training was given, where that is known.
         only: the benchmarks to measure, where not all.
+        captioner: what writes captions with this model, where it can.
 
     Raises:
         ValueError: there is no such suite or benchmark, or none of it could be measured; or what the model gives cannot
@@ -130,7 +131,7 @@ def run_suite(
         if name not in known:
             raise ValueError(f"the suite {suite} has no benchmark {name!r}{nearest(name, list(known))}")
     chosen = {name: benchmark for name, benchmark in known.items() if not only or name in only}
-    cache = cache or EmbeddingCache()
+    subject = Subject(embedder, cache or EmbeddingCache(), captioner)
     sources: dict[str, _Opened] = {}
     results: dict[str, Result] = {}
     absent = {} if only else dict(ELSEWHERE.get(suite, {}))
@@ -139,7 +140,7 @@ def run_suite(
     seconds: dict[str, float] = {}
     started = datetime.now(UTC).isoformat(timespec="seconds")
     for name, benchmark in chosen.items():
-        if reason := _hindrance(benchmark, embedder=embedder, sources=sources):
+        if reason := _hindrance(benchmark, subject=subject, sources=sources):
             absent[name] = reason
             continue
         if progress:
@@ -149,7 +150,7 @@ def run_suite(
             incomplete[name] = gaps
         clips[name] = opened[0].samples
         began = time.monotonic()
-        result = _measured(benchmark, embedder=embedder, samples=clips[name], cache=cache)
+        result = _measured(benchmark, subject=subject, samples=clips[name])
         if isinstance(result, KeywordsResult) and trained is not None:
             result = replace(result, trained=frozenset(trained))
         results[name] = result
@@ -186,19 +187,14 @@ def _sources(benchmark: Benchmark) -> list[SourceConfig]:
     return [benchmark.source, *(source for source in further if source is not None)]
 
 
-def _hindrance(benchmark: Benchmark, *, embedder: Embedder, sources: dict[str, _Opened]) -> str:
+def _hindrance(benchmark: Benchmark, *, subject: Subject, sources: dict[str, _Opened]) -> str:
     """Why a benchmark cannot be measured; empty where it can. Sources are opened once."""
     for source in _sources(benchmark):
         if repr(source) not in sources:
             sources[repr(source)] = _opened(source)
         if problem := sources[repr(source)].problem:
             return f"{problem} {benchmark.obtain}".rstrip()
-    if isinstance(benchmark.protocol, Probing):
-        try:
-            first_features(embedder, kinds=benchmark.protocol.features)
-        except ValueError as error:
-            return f"not for this model: {error}"
-    return ""
+    return subject.lacks(benchmark.protocol)
 
 
 def _opened(source: SourceConfig) -> _Opened:
@@ -214,14 +210,9 @@ def _opened(source: SourceConfig) -> _Opened:
     return _Opened(samples, gaps="; ".join(gaps))
 
 
-def _measured(benchmark: Benchmark, *, embedder: Embedder, samples: Sequence[Sample], cache: EmbeddingCache) -> Result:
-    protocol: Any = benchmark.protocol
+def _measured(benchmark: Benchmark, *, subject: Subject, samples: Sequence[Sample]) -> Result:
     try:
-        if isinstance(benchmark.protocol, Probing):
-            return protocol.run(embedder, clips=samples, embed=cache)
-        clips = cache(embedder, samples)
-        made = protocol if hasattr(protocol, "run") else protocol(clips.samples)
-        return made.run(embedder, clips=clips)
+        return subject.measure(benchmark.protocol, clips=samples)
     except ValueError as error:
         raise ValueError(f"{benchmark.name}: {error}") from error
 

@@ -6,7 +6,7 @@ points, and are stored in the result.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
@@ -18,6 +18,7 @@ from lapis.evaluation.embeddings import AudioEmbeddings, as_embeddings, embed_te
 from lapis.evaluation.figure import Figure
 from lapis.evaluation.metrics import cosine_similarity
 from lapis.evaluation.ranking import RankingScores, ranking_scores
+from lapis.evaluation.subject import Needs
 from lapis.model import Embedder
 from lapis.shapes import Vectors
 from lapis.values import check_choice
@@ -126,6 +127,7 @@ class ZeroShot:
         ValueError: there are fewer than two classes, or a class has no prompt.
     """
 
+    needs: ClassVar[Needs] = "vectors"
     prompts: Mapping[str, tuple[str, ...]]
     kind: Kind = "single-label"
     languages: tuple[str, ...] = ()
@@ -188,7 +190,7 @@ class ZeroShot:
             return (
                 f"Zero-shot tagging of {len(embeddings.samples)} clips with {len(counts)} classes by cosine "
                 f"similarity; {how}; average precision and area under the curve of all clips, means over the classes "
-                f"that some clip has; ties count against the model{lost}."
+                f"that some clip has; ties count against the model in precision and half in area{lost}."
             )
         return (
             f"Zero-shot classification of {len(embeddings.samples)} clips into {len(counts)} classes by cosine "

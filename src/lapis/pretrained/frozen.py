@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lapis.calibration import Calibration
 from lapis.weights import digest
 
 
@@ -14,6 +15,7 @@ class Frozen(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._digest = ""
+        self.calibration: Calibration | None = None  # set by `lapis.load`
 
     def train(self, mode: bool = True) -> "Frozen":
         """Stays in evaluation mode: what is random in training has no place in an embedder."""

@@ -9,8 +9,8 @@ import contextlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lapis import audio
+from lapis.calibration import Calibrated
 from lapis.files import atomic_write, locked
 from lapis.model import Embedder
 from lapis.shapes import Vectors, Waveform
@@ -57,6 +58,15 @@ class Hit:
     start_seconds: float
     end_seconds: float
     score: float
+    probability: float | None = None
+    """That the words are heard there, where the model has a calibration; None too of a search by a sound."""
+    heard: bool | None = None
+    """Whether the words count as heard there, by the decision of the calibration."""
+
+
+def nothing_matches(hits: Sequence[Hit]) -> bool:
+    """Whether the model has a calibration, and the words count as heard in none of the hits."""
+    return bool(hits) and all(hit.heard is False for hit in hits)
 
 
 @dataclass(frozen=True)
@@ -294,15 +304,30 @@ class Index:
             depth *= 8
 
     def search_text(self, text: str, *, embedder: Embedder, limit: int = 10, per_file: bool = True) -> list[Hit]:
-        """The stretches that sound like what a text says.
+        """The stretches that sound like what a text says, with its probability where the model has a calibration.
+
+        The order is that of the cosine either way: of one text, the probability rises with it.
 
         Raises:
-            ValueError: the text is empty, another model made the index, or it is damaged.
+            ValueError: the text is empty, another model made the index, or it is damaged; or the model's calibration is
+                of other weights.
         """
         self._check_embedder(embedder)
         if not text.strip():
             raise ValueError("expected words to search for, got an empty text")
-        return self.search(embedder.embed_text([text])[0], limit=limit, per_file=per_file)
+        vectors = embedder.embed_text([text])
+        hits = self.search(vectors[0], limit=limit, per_file=per_file)
+        of = embedder.calibration if isinstance(embedder, Calibrated) else None
+        if of is None:
+            return hits
+        if of.identity != self.metadata.embedder_identity:
+            raise ValueError(
+                f"the model's calibration was fitted to other weights ({of.identity}) than these "
+                f"({self.metadata.embedder_identity}): run lapis calibrate again, or set `calibration` to None"
+            )
+        scores = of.scores(np.array([hit.score for hit in hits], np.float64), background=of.background(vectors))
+        told = zip(hits, of.probability(scores).tolist(), of.heard(scores).tolist())
+        return [replace(hit, probability=probability, heard=heard) for hit, probability, heard in told]
 
     def search_like(
         self, source: audio.File, *, embedder: Embedder, limit: int = 10, per_file: bool = True

@@ -128,6 +128,26 @@ class Lars:
         return LarsOptimizer(groups, momentum=self.momentum, trust=self.trust)
 
 
+@dataclass(frozen=True)
+class Sgd:
+    """Stochastic gradient descent with momentum; nothing decays.
+
+    `factors` and `layer_decay` give weights a share of the learning rate, see `rates`.
+    """
+
+    momentum: float = 0.9
+    factors: Mapping[str, float] = field(default_factory=dict)
+    layer_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_shares(self.factors, self.layer_decay)
+
+    def build(self, module: nn.Module) -> torch.optim.SGD:
+        """The optimiser of a module's trainable parameters; its rate is set before every step."""
+        shares = rates(module, factors=self.factors, layer_decay=self.layer_decay)
+        return torch.optim.SGD(_groups(module, shares, weight_decay=0.0), lr=0.0, momentum=self.momentum)
+
+
 def _check_shares(factors: Mapping[str, float], layer_decay: float | None) -> None:
     if min(factors.values(), default=0.0) < 0 or not (layer_decay is None or 0 < layer_decay <= 1):
         raise ValueError(

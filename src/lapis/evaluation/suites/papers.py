@@ -1,5 +1,5 @@
 """Every benchmark of GLAP, SLAP and M2D-CLAP that a finished model can be measured on; names are those under which
-`published` has the papers' figures. What asks for more than a finished embedder stands in `ELSEWHERE`.
+`published` has the papers' figures. What is not measured here stands in `ELSEWHERE`.
 
 Where papers ask in different words the plain name has EVAR's sentence (M2D-CLAP, and the best guess for SLAP), and
 GLAP's stands beside it. Features of the linear probes are those of M2D where a model has them.
@@ -36,12 +36,18 @@ from lapis.datasets.vocalsound import VocalSound
 from lapis.datasets.voxceleb1 import VoxCeleb1
 from lapis.datasets.voxforge import VoxForge
 from lapis.evaluation.asking import ByLabels
-from lapis.evaluation.benchmark import Benchmark, Comparing, Made
+from lapis.evaluation.benchmark import Benchmark
+from lapis.evaluation.captioning import Captioning
 from lapis.evaluation.features import FeatureKind
+from lapis.evaluation.fine_tuning import FineTuning, Tuning
 from lapis.evaluation.keywords import Keywords
 from lapis.evaluation.labels import LANGUAGES
 from lapis.evaluation.linear import Fitting, LinearProbe
 from lapis.evaluation.retrieval import Retrieval
+from lapis.evaluation.subject import Made, Measuring
+from lapis.layers.augment import SpecAugment
+from lapis.layers.masking import Masking
+from lapis.train.optim import AdamW, Lars
 
 ENGLISH = ("eng_Latn",)
 FEATURES: tuple[FeatureKind, ...] = ("frames", "tokens", "vectors")
@@ -84,7 +90,18 @@ class DealtBySpeaker:
         return replace(sample, split=f"fold{number + 1}")
 
 
-def _asked(name: str, source: SourceConfig, protocol: Comparing | Made, language: str = "eng_Latn") -> Benchmark:
+@dataclass(frozen=True)
+class Together:
+    """The clips of several sources."""
+
+    sources: tuple[SourceConfig, ...]
+
+    def build(self) -> list[Sample]:
+        """One source after another."""
+        return [sample for source in self.sources for sample in source.build()]
+
+
+def _asked(name: str, source: SourceConfig, protocol: Measuring | Made, language: str = "eng_Latn") -> Benchmark:
     return Benchmark(name, source, protocol, languages=(language,))
 
 
@@ -128,6 +145,11 @@ ZEROSHOT = (
         for dataset, source in (("esc50", Esc50()), ("urbansound8k", UrbanSound8k()), ("gtzan", Gtzan("all")))
         for language in LANGUAGES
     ),
+)
+
+CAPTIONING = (
+    _asked("audiocaps-captioning-1", AudioCaps("test"), Captioning()),
+    _asked("clotho-captioning-1", Clotho("evaluation"), Captioning()),
 )
 
 KEYWORDS = (
@@ -178,19 +200,103 @@ LINEAR = (
     ),
 )
 
-BENCHMARKS = (*RETRIEVAL, *ZEROSHOT, *KEYWORDS, *LINEAR)
 
-_TRAINING = "its whole tower is trained on the task; only finished models are measured here"
-_CAPTIONS = "it needs a model that writes captions: `lapis.evaluation.captioning`"
+def _silenced(frames: int, bands: int) -> SpecAugment.Config:
+    """One stretch of time and one of bands, however short the clip is."""
+    return SpecAugment.Config(time_masks=1, time_frames=frames, time_share=1.0, band_masks=1, bands=bands)
+
+
+# The settings of M2D's scripts for fine-tuning; docs/evaluation.md says what is otherwise.
+ESC50_TUNING = Tuning(
+    clip_seconds=5.0,
+    masking=Masking(0.5, "structured"),
+    augment=_silenced(48, 15),
+    resize=True,
+    divided=True,
+    frames=501,
+    frozen_patches=True,
+)
+FINE_TUNING = (
+    Benchmark(
+        "audioset-2m-finetune-1",
+        AudioSet("eval"),
+        FineTuning(
+            Together((AudioSet("balanced_train"), AudioSet("unbalanced_train"))),
+            kind="multi-label",
+            tuning=Tuning(
+                learning_rate=2.0,
+                optimizer=Lars(momentum=0.9, weight_decay=0.0),
+                epochs=70,
+                warmup_epochs=15,
+                clips=64,
+                mixup=0.5,
+                masking=Masking(0.5, "structured"),
+                augment=_silenced(192, 30),
+                frames=1001,
+                balanced_draws=200_000,
+                held_out=0.01,  # 20,000 clips are enough to decide, and are asked 70 times
+            ),
+        ),
+    ),
+    Benchmark(
+        "audioset-20k-finetune-1",
+        AudioSet("eval"),
+        FineTuning(
+            AudioSet("balanced_train"),
+            kind="multi-label",
+            tuning=Tuning(
+                clips=64,
+                mixup=0.3,
+                masking=Masking(0.5, "structured"),
+                augment=_silenced(192, 30),
+                resize=True,
+                frames=1001,
+            ),
+        ),
+    ),
+    Benchmark("esc50-finetune-1", Esc50(), FineTuning(None, tuning=ESC50_TUNING)),
+    Benchmark(
+        "esc50-finetune-as-released-1", Esc50(), FineTuning(None, tuning=replace(ESC50_TUNING, as_released=True))
+    ),
+    Benchmark(
+        "speech_commands-v2-finetune-1",
+        SpeechCommands("test"),
+        FineTuning(
+            SpeechCommands("train"),
+            SpeechCommands("validation"),
+            tuning=Tuning(
+                clip_seconds=1.0,
+                mixup=0.3,
+                masking=Masking(0.5, "structured"),
+                augment=_silenced(48, 30),
+                resize=True,
+                divided=True,
+            ),
+        ),
+    ),
+    Benchmark(
+        "voxceleb1-finetune-1",
+        VoxCeleb1("test"),
+        FineTuning(
+            VoxCeleb1("train"),
+            VoxCeleb1("dev"),
+            tuning=Tuning(
+                learning_rate=5e-4,
+                optimizer=AdamW(betas=(0.9, 0.95), epsilon=1e-8, weight_decay=1e-4),
+                epochs=50,
+                clips=64,
+                clip_seconds=8.2,
+                augment=_silenced(48, 30),
+                divided=True,
+                frames=821,
+            ),
+        ),
+    ),
+)
+
+BENCHMARKS = (*RETRIEVAL, *ZEROSHOT, *CAPTIONING, *KEYWORDS, *LINEAR, *FINE_TUNING)
 
 ELSEWHERE = {
-    "audiocaps-captioning": _CAPTIONS,
-    "clotho-captioning": _CAPTIONS,
-    "audioset-2m-finetune": _TRAINING,
-    "audioset-20k-finetune": _TRAINING,
-    "esc50-finetune": _TRAINING,
-    "speech_commands-v2-finetune": _TRAINING,
-    "voxceleb1-finetune": _TRAINING,
     "crema_d-linear": "EVAR's split is a list of its own; crema_d-linear-speakers deals speakers into folds",
     "voxforge-linear": "EVAR's split is a list of its own; voxforge-linear-speakers deals speakers into folds",
     "vctk-retrieval": "no reader of VCTK is here; GLAP's figure on it is not known",

@@ -4,7 +4,11 @@ from lapis.datasets.pocket import Pocket
 from lapis.evaluation.asking import ByName
 from lapis.evaluation.benchmark import Benchmark
 from lapis.evaluation.linear import Fitting, LinearProbe
+from lapis.evaluation.part import Part
+from lapis.evaluation.planted_localisation import PlantedLocalisation
+from lapis.evaluation.reliability import Reliability
 from lapis.evaluation.retrieval import Retrieval
+from lapis.evaluation.robustness import Robustness
 
 LANGUAGES = ("eng_Latn", "deu_Latn", "zho_Hans", "jpn_Jpan")
 
@@ -22,6 +26,19 @@ BENCHMARKS = (
         for domain in ("sound", "music", "speech")
         for language in LANGUAGES
     ),
+    Benchmark(
+        "pocket-sound-robustness-1",
+        Part(Pocket("test", "sound"), 40),
+        Robustness(task=ByName("sound", "eng_Latn"), metrics=("accuracy",)),
+        languages=("eng_Latn",),
+    ),
+    Benchmark(
+        "pocket-sound-localisation-1",
+        Part(Pocket("test", "sound"), 32),
+        PlantedLocalisation(Part(Pocket("val", "sound"), 32), ByName("sound", "eng_Latn")),
+        languages=("eng_Latn",),
+    ),
+    Benchmark("pocket-reliability-1", Pocket("test"), Reliability()),
 )
 
 LINEAR = tuple(

@@ -21,7 +21,11 @@ from lapis.evaluation.few_shot import FewShot
 from lapis.evaluation.keywords import Keywords
 from lapis.evaluation.linear import Fitting, LinearProbe
 from lapis.evaluation.neighbours import Neighbours
+from lapis.evaluation.part import Part
+from lapis.evaluation.planted_localisation import PlantedLocalisation
+from lapis.evaluation.reliability import Reliability
 from lapis.evaluation.retrieval import Retrieval
+from lapis.evaluation.robustness import Robustness
 from lapis.files import data_path
 
 LANGUAGES = ("eng_Latn", "deu_Latn", "fra_Latn", "spa_Latn", "zho_Hans", "jpn_Jpan", "nld_Latn")
@@ -89,6 +93,15 @@ LABELLED = {"urbansound8k": 5, "kitchen20": 5, "sampled": 1, "arabic-speech-comm
 
 FOLDED = {"urbansound8k": r"(\d+)-", "kitchen20": r"\d+-(\w+)-"}
 """Where the recording is named in a clip's `source_id`."""
+
+ENGLISH = ByCaptions("eng_Latn")
+
+DISTURBED = {
+    "urbansound8k": ("sound", ENGLISH, "eng_Latn"),
+    "sampled": ("music", BY_LABEL, "eng_Latn"),
+    "arabic-speech-commands": ("speech", ByCaptions("arb_Arab"), "arb_Arab"),
+}
+"""Whose clips are disturbed, each in nine ways, so not all of them."""
 
 BENCHMARKS = (
     Benchmark(
@@ -186,5 +199,32 @@ BENCHMARKS = (
                 obtain=OBTAIN,
             ),
         )
+    ),
+    *(
+        Benchmark(
+            f"pool-{domain}-robustness-1",
+            Part(_val(source), 100),
+            Robustness(task=asked, metrics=("accuracy",)),
+            languages=(language,),
+            obtain=OBTAIN,
+        )
+        for source, (domain, asked, language) in DISTURBED.items()
+    ),
+    *(
+        Benchmark(
+            f"pool-sound-localisation{'' if hearing == 'windows' else f'-{hearing}'}-1",
+            Part(_val("kitchen20"), 100),
+            PlantedLocalisation(Part(_train("kitchen20"), 48), ENGLISH, hearing),
+            languages=("eng_Latn",),
+            obtain=OBTAIN,
+        )
+        for hearing in ("windows", "dense")
+    ),
+    Benchmark(
+        "pool-sound-reliability-1",
+        _val("*", "sound"),
+        Reliability(languages=("eng_Latn",)),
+        languages=("eng_Latn",),
+        obtain=OBTAIN,
     ),
 )
