@@ -64,9 +64,12 @@ def test_kept_sound_is_the_same_sound(mixture, threads):
 def test_threads_end_with_whoever_asked_for_batches(mixture):
     batches = _loader(mixture, workers=3, threads=True).batches(0)
     next(batches)
-    assert _readers()
+    mine = _readers()
+    assert mine
     batches.close()
-    assert not _readers()
+    for thread in mine:
+        thread.join(timeout=30)
+    assert not any(thread.is_alive() for thread in mine)
 
 
 def _readers():

@@ -97,8 +97,9 @@ class Loader:
                     yield coming.popleft().result()
             while coming:
                 yield coming.popleft().result()
-        finally:  # whoever stops asking need not wait for what is not begun
-            pool.shutdown(cancel_futures=True)
+        finally:
+            # Nobody waits for what is begun: this may be garbage that one of the threads itself collects.
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _unchanged(read: Batch | ValueError) -> Batch | ValueError:
