@@ -1,7 +1,8 @@
 """Reading clips for training: indexed tars against tars read as a stream, a plain file tree, and decoding alone.
 
-All forms read the same Opus or FLAC clips and decode them to the same samples (the sums are compared), in two worker
-processes, one form after another in every round, so that what else the machine does weighs on all alike. `decoding` is
+All forms read the same Opus or FLAC clips and decode them to the same samples (the sums are compared), in two workers
+(processes but for one form), one form after another in every round, so that what else the machine does weighs on all
+alike. `decoding` is
 libsndfile over bytes that are in memory already: what none can be faster than; `soundfile.read` is the same as that
 package does it, with a seek after the end. The streams read their tars from end to
 end, so that they can shuffle only within a buffer; the others read every clip in random order. `webdataset` is measured
@@ -104,9 +105,9 @@ class Once(Mixture):
         return islice(super().draws(position), len(self.sources[0]) - position)
 
 
-def indexed(mixture: Mixture, *, workers: int) -> tuple[int, float]:
+def indexed(mixture: Mixture, *, workers: int, threads: bool) -> tuple[int, float]:
     budget = Budget(clips=CLIPS, seconds=1e9, clip_seconds=1e6)
-    loader = Loader(mixture, budget=budget, sample_rate=RATE, reading=Reading(workers=workers))
+    loader = Loader(mixture, budget=budget, sample_rate=RATE, reading=Reading(workers=workers, threads=threads))
 
     def batches() -> Iterator[tuple[torch.Tensor, list[int]]]:
         for batch in loader.batches(0):
@@ -189,7 +190,8 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     forms: dict[str, Callable[[], tuple[int, float]]] = {
         "decoding": partial(decoding, contents, workers=workers),
         "soundfile.read": partial(decoding, contents, workers=workers, decode=plain),
-        "indexed tars": partial(indexed, mixture, workers=workers),
+        "indexed tars": partial(indexed, mixture, workers=workers, threads=False),
+        "... in threads": partial(indexed, mixture, workers=workers, threads=True),
         "file tree": partial(of_loader, Tree(paths), workers=workers),
         "tarfile stream": partial(of_loader, Streamed(tars), workers=workers),
     }

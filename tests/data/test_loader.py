@@ -1,4 +1,5 @@
 import io
+import threading
 from itertools import islice
 
 import numpy as np
@@ -36,10 +37,11 @@ def _same(one, other):
     )
 
 
+@pytest.mark.parametrize("threads", [False, True])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_any_number_of_workers_gives_the_same_batches(mixture, workers):
+def test_any_number_of_workers_gives_the_same_batches(mixture, workers, threads):
     alone = list(islice(_loader(mixture, workers=0).batches(0), 12))
-    together = list(islice(_loader(mixture, workers=workers).batches(0), 12))
+    together = list(islice(_loader(mixture, workers=workers, threads=threads).batches(0), 12))
     assert all(map(_same, alone, together))
     assert max(alone[0].waveforms.lengths) <= 0.35 * 16_000
 
@@ -50,11 +52,33 @@ def test_going_on_from_a_position_gives_what_would_have_come(mixture):
     assert all(map(_same, whole[4:], rest))
 
 
-def test_kept_sound_is_the_same_sound(mixture):
+@pytest.mark.parametrize("threads", [False, True])
+def test_kept_sound_is_the_same_sound(mixture, threads):
     read = list(islice(_loader(mixture, workers=0).batches(0), 12))
     for keep_bytes in (50_000, 1 << 30):
-        kept = list(islice(_loader(mixture, workers=0, keep_bytes=keep_bytes).batches(0), 12))
+        reading = {"workers": 3 * threads, "threads": threads, "keep_bytes": keep_bytes}
+        kept = list(islice(_loader(mixture, **reading).batches(0), 12))
         assert all(map(_same, read, kept))
+
+
+def test_threads_end_with_whoever_asked_for_batches(mixture):
+    batches = _loader(mixture, workers=3, threads=True).batches(0)
+    next(batches)
+    mine = _readers()
+    assert mine
+    batches.close()
+    for thread in mine:
+        thread.join(timeout=30)
+    assert not any(thread.is_alive() for thread in mine)
+
+
+def _readers():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("lapis-reader")]
+
+
+def test_threads_need_at_least_one():
+    with pytest.raises(ValueError, match="at least one where they are threads"):
+        Reading(workers=0, threads=True)
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_used(tmp_path, monkeypatch):
@@ -71,12 +95,12 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_used(tmp_path, monkeypatch
     assert all(drop.reason for drop in batch.dropped)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_batch_with_nothing_to_read_stops_with_the_reason(tmp_path, monkeypatch, workers):
+@pytest.mark.parametrize("reading", [Reading(workers=0), Reading(workers=1), Reading(workers=1, threads=True)])
+def test_a_batch_with_nothing_to_read_stops_with_the_reason(tmp_path, monkeypatch, reading):
     monkeypatch.setenv("LAPIS_DATA", str(tmp_path))
     write_tar(tmp_path / "a.tar", {"broken": (b"text", {"captions": {"eng_Latn": ["x"]}})})
     mixture = Mixture.Config((Part(Tars("a.tar")),)).build(seed=0)
-    loader = Loader(mixture, budget=Budget(clips=2), sample_rate=16_000, reading=Reading(workers=workers))
+    loader = Loader(mixture, budget=Budget(clips=2), sample_rate=16_000, reading=reading)
     with pytest.raises(ValueError, match=r"no clip of a batch could be read; the first: .*broken\.flac"):
         next(loader.batches(0))
     with pytest.raises(ValueError) as problem:

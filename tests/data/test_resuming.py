@@ -38,12 +38,12 @@ def _told(batch) -> tuple:
     return numbers, keys, batch.captions, batch.waveforms.lengths, sound, batch.position
 
 
-def _read(folder: str, scanned: int, position: int, count: int, workers: int) -> list[tuple]:
+def _read(folder: str, scanned: int, position: int, count: int, workers: int, threads: bool = False) -> list[tuple]:
     parts = tuple(Part(Tars(f"{folder}/{name}.tar"), weight) for name, weight in WEIGHTS.items())
     mixture = Mixture.Config(parts, scanned=scanned).build(seed=11)
     clips = 8 // distributed.world_size()
     budget = Budget(clips=clips, seconds=0.14 * clips, clip_seconds=0.13)
-    loader = Loader(mixture, budget=budget, sample_rate=16_000, reading=Reading(workers=workers))
+    loader = Loader(mixture, budget=budget, sample_rate=16_000, reading=Reading(workers=workers, threads=threads))
     return [_told(batch) for batch in islice(loader.batches(position), count)]
 
 
@@ -54,6 +54,9 @@ def _interrupted(folder: str, scanned: int) -> dict[str, list[tuple]]:
     for before, after in ((0, 2), (2, 5), (5, 0)):
         first = _read(folder, scanned, 0, CUT, before)
         told[f"{before} then {after}"] = first + _read(folder, scanned, first[-1][-1], BATCHES - CUT, after)
+    first = _read(folder, scanned, 0, CUT, 2, threads=True)
+    rest = _read(folder, scanned, first[-1][-1], BATCHES - CUT, 5, threads=True)
+    told["2 threads then 5"] = first + rest
     return told
 
 
@@ -78,7 +81,7 @@ def test_order_is_the_same_in_four_processes_and_they_share_nothing(folder):
 
 def _check(ranks: Sequence[dict[str, list[tuple]]]) -> None:
     for told in ranks:
-        assert all(run == told["whole"] for run in told.values()) and len(told) == 4
+        assert all(run == told["whole"] for run in told.values()) and len(told) == 5
     position = 0
     keys: list[str] = []
     for batches in zip(*(told["whole"] for told in ranks), strict=True):

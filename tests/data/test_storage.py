@@ -1,7 +1,9 @@
 """Shards on a web server, well-behaved and not: the same samples as from a folder, or a clear end."""
 
 import os
+import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice, pairwise
 
@@ -159,9 +161,9 @@ def test_a_cut_index_is_made_anew(folder):
     assert len(here) == 11
 
 
-def _loader(mixture, workers=0):
+def _loader(mixture, reading=Reading(workers=0)):
     budget = Budget(clips=4, seconds=2.0, clip_seconds=0.35)
-    return Loader(mixture, budget=budget, sample_rate=16_000, reading=Reading(workers=workers))
+    return Loader(mixture, budget=budget, sample_rate=16_000, reading=reading)
 
 
 def _mixture(server, *, patience=HASTY, **options):
@@ -170,14 +172,14 @@ def _mixture(server, *, patience=HASTY, **options):
     return Mixture.Config(parts, **options).build(seed=3)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_the_same_from_a_server_in_trouble(folder, workers):
+@pytest.mark.parametrize("reading", [Reading(workers=0), Reading(workers=2), Reading(workers=2, threads=True)])
+def test_batches_are_the_same_from_a_server_in_trouble(folder, reading):
     parts = (Part(Tars("a-*.tar"), 2.0), Part(Tars("a-001.tar"), 1.0))
     here = list(islice(_loader(Mixture.Config(parts).build(seed=3)).batches(0), 8))
     with Server(folder) as server:
         mixture = _mixture(server, patience=replace(HASTY, attempts=20))  # one clip may meet all of it
         server.troubles = [503, "cut", None, "drop", None, None, "short", None, 503, 503, None]
-        there = list(islice(_loader(mixture, workers).batches(0), 8))
+        there = list(islice(_loader(mixture, reading).batches(0), 8))
         assert not server.troubles
     for one, other in zip(here, there, strict=True):
         assert torch.equal(one.waveforms.rows, other.waveforms.rows)
@@ -189,7 +191,7 @@ def test_batches_are_the_same_from_a_server_in_trouble(folder, workers):
 def test_a_store_that_stays_away_stops_the_run_and_no_clip_is_left_out(folder, workers):
     with Server(folder) as server:
         mixture = _mixture(server)
-        batches = _loader(mixture, workers).batches(0)
+        batches = _loader(mixture, Reading(workers=workers)).batches(0)
         if not workers:
             next(batches)
         server.always = 503
@@ -211,7 +213,7 @@ def test_a_batch_is_asked_for_at_once_and_near_ranges_together(folder):
         expect(source.ranges(8))
         expect(source.ranges(9))
         assert source[8].audio.open() == Tars("a-001.tar").build()[1].audio.open()
-        assert len(ahead._of_this_process()._coming) == 2
+        assert len(ahead._of_this_worker()._coming) == 2
 
 
 def test_connections_are_kept_and_a_child_makes_its_own(folder):
@@ -297,9 +299,24 @@ def test_files_are_closed_even_when_python_ends_and_takes_its_modules_apart(tmp_
     (tmp_path / "file").write_bytes(b"content")
     files = Files()
     assert files.get(str(tmp_path / "file"), offset=3, size=3) == b"ten"
-    (descriptor,) = files._open.values()
+    descriptor = next(iter(files._open.values())).number
     with monkeypatch.context() as ending:
         ending.setattr(storage, "os", None)
         del files
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+def test_files_closed_for_others_are_still_read_by_those_who_have_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "OPEN_FILES", 2)
+    paths = [tmp_path / str(number) for number in range(8)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]) * 1000)
+    files = storage.Files()
+
+    def read(seed):
+        order = random.Random(seed).choices(range(8), k=500)
+        return all(files.get(str(paths[number]), offset=7, size=900) == bytes([number]) * 900 for number in order)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read, range(16)))

@@ -16,6 +16,7 @@ def bench(
     *,
     set: Settings = (),
     workers: int | None = None,
+    threads: bool | None = None,
     sample_rate: int = 16_000,
     batches: int = 50,
     most_seconds: float = 60.0,
@@ -31,7 +32,9 @@ def bench(
     set
         Choices of a source, as field=value.
     workers
-        Processes that read; the recipe's, or 2, unless told.
+        That read; the recipe's number, or 2, unless told.
+    threads
+        Whether they are threads of one process; as in the recipe, or not, unless told.
     sample_rate
         Of the model, in hertz; a recipe knows its own.
     batches
@@ -41,7 +44,6 @@ def bench(
     json
         Print JSON.
     """
-    from dataclasses import replace
     from itertools import islice
 
     import torch
@@ -72,7 +74,10 @@ def bench(
         if front_end is not None:
             sample_rate, log_mel = front_end.sample_rate, LogMel(front_end).to(device)
     # Sound that is kept for the next epoch would be read in no time.
-    reading = replace(reading, workers=reading.workers if workers is None else workers, keep_bytes=0)
+    reading = Reading(
+        workers=reading.workers if workers is None else workers,
+        threads=reading.threads if threads is None else threads,
+    )
     opened = config.build(seed=seed)
 
     def features(batch: Batch) -> None:

@@ -1,10 +1,11 @@
 """Ranges of bytes asked for before they are needed: near ones in one request, and many requests at once.
 
-A worker names all that its batch will read (`expect`) and then reads clip after clip; while it decodes one, the next
-ones are on their way.
+A worker, process or thread, names all that its batch will read (`expect`) and then reads clip after clip; while it
+decodes one, the next ones are on their way.
 """
 
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from itertools import groupby
 from lapis.data.storage import Patience, Thing, store_of
 
 CONNECTIONS = 8
-"""Requests of a process at once."""
+"""Requests of a worker at once."""
 GAP_BYTES = 1 << 16
 """Two ranges no further apart than this are asked for together: a request costs more than as many bytes."""
 REQUEST_BYTES = 1 << 23
@@ -36,7 +37,7 @@ class Range:
         Raises:
             StorageError: they cannot be had.
         """
-        return _of_this_process().take(self)
+        return _of_this_worker().take(self)
 
     def read(self) -> bytes:
         """By a request of its own."""
@@ -69,7 +70,7 @@ def _request(together: list[Range], begin: int, end: int) -> Range:
 
 
 class Ahead:
-    """What this process has asked for and not yet read."""
+    """What a worker has asked for and not yet read."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
@@ -92,18 +93,22 @@ class Ahead:
         return wanted.read() if future is None else future.result()[begin : begin + wanted.size]
 
 
-_AHEAD: list[Ahead] = []
+class _Mine(threading.local):
+    ahead: Ahead | None = None
 
 
-def _of_this_process() -> Ahead:
-    """Threads do not survive a fork, so a worker begins with its own."""
-    if not _AHEAD or _AHEAD[0].process != os.getpid():
-        _AHEAD[:] = [Ahead()]
-    return _AHEAD[0]
+_MINE = _Mine()
+
+
+def _of_this_worker() -> Ahead:
+    """Threads do not survive a fork, so a worker process begins with its own."""
+    if _MINE.ahead is None or _MINE.ahead.process != os.getpid():
+        _MINE.ahead = Ahead()
+    return _MINE.ahead
 
 
 def expect(ranges: Iterable[Range]) -> None:
-    """Ask for what this process will read next, all at once."""
+    """Ask for what this worker will read next, all at once."""
     wanted = list(ranges)
     if wanted:
-        _of_this_process().expect(wanted)
+        _of_this_worker().expect(wanted)

@@ -31,19 +31,20 @@ class Balanced:
         counts = Counter(label for of_sample in labels for label in of_sample)
         self._weights = np.array([sum(1 / counts[label] for label in of_sample) for of_sample in labels])
         self._draws, self._seed = draws, seed
-        self._epoch, self._order = -1, np.zeros(0, np.int64)
+        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 
     def __getitem__(self, number: int) -> int:
         """The place of the sample of draw `number`, from 0 without end."""
         epoch, place = divmod(number, self._draws)
-        if epoch != self._epoch:
+        known, order = self._order
+        if epoch != known:
             # Not numpy's own exponential numbers, whose method may change from version to version.
             uniform = np.random.default_rng((*self._seed, epoch)).random(len(self._weights))
             keys = np.full(len(uniform), np.inf)  # what cannot be used comes last, and is never reached
             np.divide(-np.log1p(-uniform), self._weights, out=keys, where=self._weights > 0)
-            self._order = keys.argsort(kind="stable")[: self._draws].copy()
-            self._epoch = epoch
-        return int(self._order[place])
+            order = keys.argsort(kind="stable")[: self._draws].copy()
+            self._order = epoch, order  # at once, since threads may ask in different epochs
+        return int(order[place])
 
 
 def _labels(samples: Sequence[Sample] | Usable, place: int) -> tuple[str, ...]:

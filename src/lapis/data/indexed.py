@@ -100,12 +100,14 @@ class IndexedSamples(Sequence[Sample]):
         shard = self._shards[number]
         if self._domain is None or shard.shares[self._domain].samples == shard.samples:
             return shard, row
-        if number not in self._rows:
-            self._rows[number] = shard.rows_of(self._domain)
-            if len(self._rows) > MIXED_SHARDS:
-                self._rows.popitem(last=False)
-        self._rows.move_to_end(number)
-        return shard, int(self._rows[number][row])
+        # Taken out and put in last, which is right between threads too: at worst two of them read the same rows.
+        rows = self._rows.pop(number, None)
+        if rows is None:
+            rows = shard.rows_of(self._domain)
+        self._rows[number] = rows
+        if len(self._rows) > MIXED_SHARDS:
+            self._rows.popitem(last=False)
+        return shard, int(rows[row])
 
     def _places(self, shard: ShardIndex, entry: Entry) -> tuple[Location | Range, Location | Range]:
         """Where the sound and the words are."""

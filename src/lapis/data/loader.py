@@ -1,9 +1,11 @@
-"""From plans to batches: worker processes read the sound, and the order is that of the plans whatever their number."""
+"""From plans to batches: workers read the sound, and the order is that of the plans whatever their number and kind."""
 
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,18 +15,33 @@ from lapis import audio, distributed
 from lapis.clock import taken, timed
 from lapis.data.ahead import expect
 from lapis.data.batching import Batch, Budget, Draw, Dropped, Plan, plan
+from lapis.data.kept import Kept
 from lapis.data.mixture import Mixture
 from lapis.data.storage import StorageError
 from lapis.ragged import Ragged
 from lapis.shapes import Waveform
 
+AHEAD = 2
+"""Batches that each worker is asked for before they are needed."""
+
 
 @dataclass(frozen=True)
 class Reading:
-    """How batches are read: worker processes, and how much decoded sound each of them may keep for the next epoch."""
+    """How batches are read: by how many workers, and how much decoded sound each process may keep for the next epoch.
+
+    Decoding runs beside Python in threads as it does in processes. Threads pass their batches on as they are, where
+    processes copy them through shared memory, and what one keeps is there for all; but all that is not decoding,
+    storage or resampling takes its turn with the training loop. Processes are for a loop that must not wait (a GPU).
+    """
 
     workers: int = 2
     keep_bytes: int = 0
+    threads: bool = False
+    """Workers are threads of this process, not processes of their own."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or (self.threads and not self.workers):
+            raise ValueError(f"expected workers of 0 or more, and at least one where they are threads, got {self}")
 
 
 class Loader:
@@ -42,27 +59,47 @@ class Loader:
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
-        loading = DataLoader(
-            self._reader,
-            sampler=plans,
-            batch_size=None,
-            collate_fn=_unchanged,  # type: ignore[arg-type]  (torch's alias is not generic)
-            num_workers=self._reading.workers,
-            prefetch_factor=2 if self._reading.workers else None,
-            # Its own, since starting workers draws from it, and a resumed run must not draw more than the first.
-            generator=torch.Generator(),
-            multiprocessing_context=None if self._mixture.may_fork or not self._reading.workers else "spawn",
-            worker_init_fn=_leave_interrupts_to_the_parent,
+        batches: Iterable[Batch | ValueError] = (
+            self._in_threads(plans) if self._reading.threads else self._in_processes(plans)
         )
         asked = time.perf_counter()
-        for read in loading:
+        for read in batches:
             if isinstance(read, ValueError):
                 raise read
             self._mixture.rejected.update(read.rejected)
             # One that was ready before it was asked for was on its way for nobody.
             transfer = time.perf_counter() - max(asked, read.finished)
-            yield replace(read, spent=read.spent | {"transfer": transfer})
+            yield replace(read, spent={**read.spent, "transfer": transfer})
             asked = time.perf_counter()
+
+    def _in_processes(self, plans: Iterator[Plan]) -> Iterable[Batch | ValueError]:
+        """Without workers, in this process."""
+        return DataLoader(
+            self._reader,
+            sampler=plans,
+            batch_size=None,
+            collate_fn=_unchanged,  # type: ignore[arg-type]  (torch's alias is not generic)
+            num_workers=self._reading.workers,
+            prefetch_factor=AHEAD if self._reading.workers else None,
+            # Its own, since starting workers draws from it, and a resumed run must not draw more than the first.
+            generator=torch.Generator(),
+            multiprocessing_context=None if self._mixture.may_fork or not self._reading.workers else "spawn",
+            worker_init_fn=_leave_interrupts_to_the_parent,
+        )
+
+    def _in_threads(self, plans: Iterator[Plan]) -> Iterator[Batch | ValueError]:
+        pool = ThreadPoolExecutor(self._reading.workers, thread_name_prefix="lapis-reader")
+        coming: deque[Future[Batch | ValueError]] = deque()
+        try:
+            for planned in plans:
+                coming.append(pool.submit(self._reader.__getitem__, planned))
+                if len(coming) > AHEAD * self._reading.workers:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:
+            # Nobody waits for what is begun: this may be garbage that one of the threads itself collects.
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _unchanged(read: Batch | ValueError) -> Batch | ValueError:
@@ -80,12 +117,11 @@ def _leave_interrupts_to_the_parent(worker: int) -> None:
 
 
 class Reader(Dataset):
-    """Plans to batches; lives in the workers."""
+    """Plans to batches; a copy lives in each worker process, and threads share one."""
 
     def __init__(self, mixture: Mixture, *, budget: Budget, sample_rate: int, keep_bytes: int) -> None:
         self.mixture, self.budget, self.sample_rate = mixture, budget, sample_rate
-        self._free_bytes = keep_bytes
-        self._kept: dict[str, Waveform] = {}
+        self._kept = Kept(keep_bytes)
 
     def __getitem__(self, planned: Plan) -> Batch | ValueError:
         """The sound and words of a plan. Draws that cannot be read are named in the batch, with the reason.
@@ -127,8 +163,8 @@ class Reader(Dataset):
     def _read(self, draw: Draw) -> Waveform:
         """The clip, or a window of it where it is longer than the budget allows; kept for later if there is room."""
         name = str(draw.sample.audio)
-        if name in self._kept:
-            return self._kept[name]
+        if (kept := self._kept.get(name)) is not None:
+            return kept
         with timed("storage"):
             place = draw.sample.audio.open()
         with timed("decode"):
@@ -142,7 +178,5 @@ class Reader(Dataset):
             start = random.Random(f"crop/{self.mixture.seed}/{draw.number}").uniform(0, seconds - longest)
             return audio.read(place, sample_rate=self.sample_rate, start_seconds=start, seconds=longest)
         waveform = audio.read(place, sample_rate=self.sample_rate, seconds=longest)
-        if waveform.nbytes <= self._free_bytes:
-            self._free_bytes -= waveform.nbytes
-            self._kept[name] = waveform
+        self._kept.keep(name, waveform)
         return waveform

@@ -69,7 +69,7 @@ class ReadingTime:
             told.append((share["other"], f"other {share['other']:.0%}: sounds laid over others, captions, packing"))
         transfer = self.seconds.get("transfer", 0.0) / self.wall_seconds
         if self.workers and transfer >= MATTERS:
-            change = "of the time is the way from the workers: fewer seconds in a batch"
+            change = "of the time is the way from the workers: threads (reading.threads), or fewer seconds in a batch"
             told.append((transfer, f"transfer {transfer:.0%}: {change}"))
         return [sentence for _, sentence in sorted(told, reverse=True)]
 

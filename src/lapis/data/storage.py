@@ -161,19 +161,19 @@ class Files:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: OrderedDict[str, int] = OrderedDict()
+        self._open: OrderedDict[str, _Descriptor] = OrderedDict()
 
     def get(self, path: str, *, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`, fewer where the file ends before."""
         with self._lock:
-            descriptor = self._open.get(path)
-            if descriptor is None:
-                descriptor = self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            file = self._open.get(path)
+            if file is None:
+                file = self._open[path] = _Descriptor(path)
                 if len(self._open) > OPEN_FILES:
-                    os.close(self._open.popitem(last=False)[1])
+                    self._open.popitem(last=False)
             else:
                 self._open.move_to_end(path)
-            return os.pread(descriptor, size, offset)
+        return os.pread(file.number, size, offset)
 
     def __getstate__(self) -> dict[str, object]:
         """Another process opens its own."""
@@ -182,9 +182,16 @@ class Files:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__()
 
+
+class _Descriptor:
+    """An open file; closed when nobody reads from it any more."""
+
+    def __init__(self, path: str) -> None:
+        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        for descriptor in self._open.values():
-            close(descriptor)  # bound before: when Python ends, `os` may be gone
+        if hasattr(self, "number"):  # it was opened
+            close(self.number)  # bound before: when Python ends, `os` may be gone
 
 
 def stat_file(path: Path) -> Thing:
