@@ -32,6 +32,7 @@ SUITES: Mapping[str, tuple[Benchmark, ...]] = {
     "pocket-linear": pocket.LINEAR,
     "pool": pool.BENCHMARKS,
     "papers": papers.BENCHMARKS,
+    "papers-finetuning": papers.FINE_TUNING,
 }
 
 ELSEWHERE: Mapping[str, Mapping[str, str]] = {"papers": papers.ELSEWHERE}

@@ -294,9 +294,10 @@ FINE_TUNING = (
     ),
 )
 
-BENCHMARKS = (*RETRIEVAL, *ZEROSHOT, *CAPTIONING, *KEYWORDS, *LINEAR, *FINE_TUNING)
+BENCHMARKS = (*RETRIEVAL, *ZEROSHOT, *CAPTIONING, *KEYWORDS, *LINEAR)
 
 ELSEWHERE = {
+    **{of.name: "it trains the whole tower, for hours or days: the suite papers-finetuning" for of in FINE_TUNING},
     "crema_d-linear": "EVAR's split is a list of its own; crema_d-linear-speakers deals speakers into folds",
     "voxforge-linear": "EVAR's split is a list of its own; voxforge-linear-speakers deals speakers into folds",
     "vctk-retrieval": "no reader of VCTK is here; GLAP's figure on it is not known",
