@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from lapis import __version__, cli_calibrate, cli_data, cli_report
+from lapis import __version__, cli_calibrate, cli_data, cli_export, cli_locate, cli_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +35,8 @@ app = App(
 app.command(cli_report.report)
 app.command(cli_report.compare)
 app.command(cli_calibrate.calibrate)
+app.command(cli_export.export)
+app.command(cli_locate.locate)
 
 
 app.command(cli_data.app)

@@ -18,6 +18,7 @@ from lapis.calibration import Calibrated
 from lapis.captioner import Captioner
 from lapis.files import sha256_of
 from lapis.model import Embedder, JointModel
+from lapis.onnx import folder as exported
 from lapis.pretrained.families import official, open_folder, open_weights
 from lapis.pretrained.fetch import fetch, snapshot
 from lapis.pretrained.official import Official
@@ -63,7 +64,8 @@ def load(
     warning.
 
     Args:
-        name_or_path: the folder of a saved model or of a finished training run; a file or folder of official weights;
+        name_or_path: the folder of a saved model, of a finished training run, or of an export (`lapis export`), which
+            works on ONNX Runtime and takes no dtype; a file or folder of official weights;
             a folder of a family that transformers or sentence-transformers keep; one of the names of `official`; or
             any repository of the Hugging Face hub that holds one of these, as owner/name.
         device: where it shall work.
@@ -78,12 +80,16 @@ def load(
             finite number, or the family has no such option.
     """
     kind = _dtype(dtype)
-    place = _place(device)
+    # ONNX Runtime has devices of its own, and says so itself.
+    place = None if exported.is_exported(Path(name_or_path).expanduser()) else _place(device)
     found = find(name_or_path, revision=revision)
-    embedder, golden = _open(found.path, options)
+    if exported.is_exported(found.path):
+        embedder, golden = _open_exported(found.path, options, device=str(device), kind=kind)
+    else:
+        embedder, golden = _open(found.path, options)
     if isinstance(embedder, nn.Module):
         embedder.eval().requires_grad_(False).to(device=place, dtype=kind)
-    elif kind is not None or place.type != "cpu":
+    elif not exported.is_exported(found.path) and (kind is not None or place != torch.device("cpu")):
         raise ValueError(f"{name_or_path}: {type(embedder).__name__} works where and as it is, not on {device}, {kind}")
     if check:
         for finding in doctor.tripwire(embedder, golden=golden):
@@ -273,6 +279,17 @@ def _open(path: Path, options: dict[str, Any]) -> tuple[Embedder, doctor.Golden 
             f"or one file of official weights; it holds {holds}"
         )
     return open_weights(found[0], options), None
+
+
+def _open_exported(
+    folder: Path, options: dict[str, Any], *, device: str, kind: torch.dtype | None
+) -> tuple[Embedder, doctor.Golden | None]:
+    from lapis.onnx import runtime
+
+    _no_options(folder, options)
+    if kind is not None:
+        raise ValueError(f"{folder}: an export has the precision it was made with; make another one for {kind}")
+    return runtime.open(folder, device=device), runtime.golden(folder)
 
 
 def _open_run(folder: Path) -> JointModel:

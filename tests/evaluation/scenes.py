@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lapis.evaluation.sound_events import Event
+from lapis.search.events import Event
 
 CLASSES = ("a", "b", "c")
 EAGERNESS = 6

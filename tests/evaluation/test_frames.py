@@ -6,9 +6,10 @@ from pitch import PitchEmbedder
 import tiny
 from lapis.audio_encoders.dasheng import Dasheng
 from lapis.audio_encoders.m2d import M2d
-from lapis.evaluation.frames import dense_vectors, frame_scores, smoothed, window_vectors
-from lapis.evaluation.sound_events import FrameScores
+from lapis.evaluation.frames import frame_scores
 from lapis.ragged import Ragged
+from lapis.search.events import FrameScores
+from lapis.search.frames import dense_vectors, smoothed, window_vectors
 
 TOWERS = {
     "slap": tiny.CONFIG.audio,

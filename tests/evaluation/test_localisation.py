@@ -15,15 +15,8 @@ from lapis.evaluation.localisation import Localisation, Thresholds, best_thresho
 from lapis.evaluation.planted import planted_events
 from lapis.evaluation.psds import SCENARIOS, Scenario, area, detections_of, operating_points, psds
 from lapis.evaluation.results import Measured
-from lapis.evaluation.sound_events import (
-    Event,
-    FrameScores,
-    count_events,
-    count_segments,
-    events_of,
-    f1_by_class,
-    heard_in_frames,
-)
+from lapis.evaluation.sound_events import count_events, count_segments, f1_by_class, heard_in_frames
+from lapis.search.events import Event, FrameScores, events_of
 
 GOLDEN = json.loads((Path(__file__).parent / "scenes.json").read_text())["of_seed"]
 SCENARIOS_TRIED = {

@@ -77,6 +77,8 @@ def tripwire(embedder: Embedder, *, golden: Golden | None = None) -> tuple[Findi
 
 def _texts_are_elsewhere(embedder: Embedder) -> bool:
     """Whether the text tower's weights are not this model's but those of a frozen one, loaded when first asked."""
+    if (told := getattr(embedder, "texts_are_elsewhere", None)) is not None:  # no torch module, an export
+        return bool(told)
     encoder = embedder.text_encoder if isinstance(embedder, JointModel) else None
     return isinstance(encoder, nn.Module) and not any(True for _ in encoder.parameters())
 

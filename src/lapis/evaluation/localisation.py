@@ -13,22 +13,15 @@ from jaxtyping import Float, Float64
 
 from lapis.evaluation.bootstrap import Statistic, Weights, interval
 from lapis.evaluation.figure import Figure
-from lapis.evaluation.frames import Hearing, frame_scores, smoothed
+from lapis.evaluation.frames import frame_scores
 from lapis.evaluation.metrics import areas_under_curve
 from lapis.evaluation.planted import Scene
 from lapis.evaluation.psds import SCENARIOS, detections_of, psds
-from lapis.evaluation.sound_events import (
-    Counts,
-    Events,
-    FrameScores,
-    count_events,
-    count_segments,
-    events_of,
-    f1_by_class,
-    heard_in_frames,
-)
+from lapis.evaluation.sound_events import Counts, count_events, count_segments, f1_by_class, heard_in_frames
 from lapis.evaluation.zeroshot import class_vectors
 from lapis.model import Embedder
+from lapis.search.events import Events, FrameScores, events_of
+from lapis.search.frames import Hearing, smoothed
 from lapis.values import check_choice
 
 THRESHOLDS = 60

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 
 from lapis import audio
 from lapis.data.sample import Sample
-from lapis.evaluation.sound_events import Event
+from lapis.search.events import Event
 from lapis.shapes import Waveform
 
 RATE = 16_000

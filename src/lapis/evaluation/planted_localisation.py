@@ -6,12 +6,12 @@ from typing import ClassVar, cast
 
 from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
-from lapis.evaluation.frames import Hearing, check_hearing
 from lapis.evaluation.localisation import Localisation, LocalisationResult
 from lapis.evaluation.planted import planted_events
 from lapis.evaluation.subject import Made, Needs
 from lapis.evaluation.zeroshot import ZeroShot
 from lapis.model import Embedder
+from lapis.search.frames import Hearing, check_hearing
 
 
 @dataclass(frozen=True)

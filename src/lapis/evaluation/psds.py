@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from lapis.evaluation.sound_events import Event, Events, FrameScores, events_of
+from lapis.search.events import Event, Events, FrameScores, events_of
 
 HOUR_SECONDS = 3600.0
 OPERATING_POINTS = 50

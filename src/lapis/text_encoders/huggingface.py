@@ -88,14 +88,7 @@ class HuggingFace(nn.Module):
         Raises:
             ValueError: it is not there, and cannot be fetched.
         """
-        transformers = _import_transformers()
-        try:
-            return transformers.AutoTokenizer.from_pretrained(
-                self.config.name, revision=self.config.revision, trust_remote_code=False
-            )
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"the tokenizer of the text tower, {self.config.name}, cannot be had: {reason}") from error
+        return read_tokenizer(self.config)
 
     def save_assets(self, folder: Path) -> "HuggingFace.Config":
         """Put the tokenizer into `folder`; returns the config that finds it there and needs no hub."""
@@ -160,6 +153,22 @@ class HuggingFace(nn.Module):
         if self.config.pooling == "first":
             return tokens.rows[tokens.offsets[:-1].long()]
         return tokens.mean()
+
+
+def read_tokenizer(config: HuggingFace.Config) -> Any:
+    """The tokenizer that a config names.
+
+    Raises:
+        ValueError: it is not there, and cannot be fetched.
+    """
+    transformers = _import_transformers()
+    try:
+        return transformers.AutoTokenizer.from_pretrained(
+            config.name, revision=config.revision, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the tokenizer of the text tower, {config.name}, cannot be had: {reason}") from error
 
 
 def _slices(items: list[int], *, size: int) -> list[list[int]]:

@@ -128,14 +128,17 @@ class Sonar(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> Ragged:
         """Token ids of each text: the language, the pieces, the end; cut after `max_tokens`."""
+        device = self.embedding.weight.device
+        return Ragged.pack([torch.tensor(row, device=device) for row in self.token_numbers(texts)])
+
+    def token_numbers(self, texts: Sequence[str]) -> list[list[int]]:
+        """The same as lists; takes nothing but the tokenizer."""
         pieces = self._pieces
         language = pieces.get_piece_size() + FIRST_PIECE_SHIFT + LANGUAGES.index(self.config.language)
-        rows = [
+        return [
             [language, *(piece + FIRST_PIECE_SHIFT for piece in encoded), END_OF_TEXT][: self.config.max_tokens]
             for encoded in pieces.encode(list(texts))
         ]
-        device = self.embedding.weight.device
-        return Ragged.pack([torch.tensor(row, device=device) for row in rows])
 
     def encode(self, tokens: Ragged) -> Float[Tensor, "texts width"]:
         """The mean over all tokens, language and end among them. Texts of like length go together.
