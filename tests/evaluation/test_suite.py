@@ -137,6 +137,6 @@ def test_a_linear_probe_is_a_benchmark(monkeypatch):
 
 def test_an_unknown_suite_is_named():
     with pytest.raises(
-        ValueError, match=r"expected a suite among .*'papers', 'pocket', 'pocket-linear', 'pool'.*, got 'pockets'"
+        ValueError, match=r"expected a suite among .*'papers', 'papers-finetuning', 'pocket', 'pocket-linear', 'pool'.*, got 'pockets'"
     ):
         run_suite(tiny.model(), suite="pockets")
