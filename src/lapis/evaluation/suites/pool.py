@@ -129,7 +129,7 @@ BENCHMARKS = (
         for source, languages in {
             "kerstin": ("deu_Latn",),
             "audio-cmn": ("zho_Hans",),
-            "artikulate": ("eng_Latn", "fra_Latn", "pol_Latn"),
+            "artikulate": ("fra_Latn", "pol_Latn"),
         }.items()
         for language in languages
     ),
