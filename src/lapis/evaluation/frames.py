@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from torch import Tensor
 
+from lapis.evaluation.embeddings import check_unit
 from lapis.evaluation.metrics import cosine_similarity
 from lapis.evaluation.sound_events import FrameScores
 from lapis.model import Embedder, JointModel
@@ -116,7 +117,18 @@ def window_vectors(
         embedder.embed_audio(windows[begin : begin + WINDOWS_AT_ONCE])
         for begin in range(0, len(windows), WINDOWS_AT_ONCE)
     ]
-    return np.concatenate(vectors), seconds
+    together = np.concatenate(vectors)
+    check_unit(together, model=embedder, of=[f"the window around {middle:.2f} s" for middle in middles])
+    return together, seconds
+
+
+def levels(
+    waveform: Waveform, *, sample_rate: int, seconds: Float64[np.ndarray, "frames 2"]
+) -> Float64[np.ndarray, "frames"]:
+    """How loud the sound of each frame is, in decibels below full scale, -100 at least."""
+    edges = np.round(seconds * sample_rate).astype(int)
+    power = [np.square(waveform[begin:end], dtype=np.float64).mean() if end > begin else 0.0 for begin, end in edges]
+    return 10 * np.log10(np.maximum(power, 1e-10))
 
 
 def smoothed(frames: FrameScores, *, smooth_seconds: float) -> FrameScores:

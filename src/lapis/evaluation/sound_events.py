@@ -71,12 +71,15 @@ def f1_by_class(
     return np.divide(2.0 * hits, both, out=np.full(both.shape, np.nan), where=both > 0)
 
 
-def events_of(frames: FrameScores, *, classes: Sequence[str], threshold: float) -> list[Event]:
-    """Runs of frames whose score is at least a threshold, class by class."""
+def events_of(
+    frames: FrameScores, *, classes: Sequence[str], threshold: float | Float[np.ndarray, "classes"]
+) -> list[Event]:
+    """Runs of frames whose score is at least a threshold, that of all classes or of each; class by class."""
     found = []
+    heard = np.pad(frames.scores >= threshold, ((1, 1), (0, 0)))
+    changes = heard[1:] != heard[:-1]
     for number, label in enumerate(classes):
-        heard = np.concatenate([[False], frames.scores[:, number] >= threshold, [False]])
-        turns = np.flatnonzero(heard[1:] != heard[:-1])
+        turns = np.flatnonzero(changes[:, number])
         for begin, end in turns.reshape(-1, 2):
             found.append(Event(label, float(frames.seconds[begin, 0]), float(frames.seconds[end - 1, 1])))
     return found
@@ -165,15 +168,17 @@ def _counted(
 ) -> Counts:
     if len(reference) != len(estimated):
         raise ValueError(f"expected events of as many scenes, got {len(reference)} and {len(estimated)}")
+    number_of = {label: number for number, label in enumerate(classes)}
     table = np.zeros((3, len(reference), len(classes)), dtype=np.int64)
     for scene, lists in enumerate(zip(reference, estimated)):
-        for event in (*lists[0], *lists[1]):
-            if event.label not in classes:
-                raise ValueError(f"scene {scene} has an event {event.label!r}, which is not among the classes")
-        for number, label in enumerate(classes):
-            true, said = ([event for event in of if event.label == label] for of in lists)
-            if true or said:
-                table[:, scene, number] = count(true, said)
+        by_label: dict[str, tuple[list[Event], list[Event]]] = {}
+        for side, events in enumerate(lists):
+            for event in events:
+                if event.label not in number_of:
+                    raise ValueError(f"scene {scene} has an event {event.label!r}, which is not among the classes")
+                by_label.setdefault(event.label, ([], []))[side].append(event)
+        for label, (true, said) in by_label.items():
+            table[:, scene, number_of[label]] = count(true, said)
     return Counts(*table)
 
 
