@@ -1,6 +1,10 @@
-"""Run a function in several gloo processes on this machine, and get what each returns."""
+"""Run a function in several gloo processes on this machine, and get what each returns.
+
+They are forked from a server that has imported the libraries and nothing else, so that none imports them again.
+"""
 
 import multiprocessing
+import os
 import socket
 import traceback
 from collections.abc import Callable
@@ -9,6 +13,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+LIBRARIES = ["torch", "torch.distributed", "pytest", "lapis.recipe"]
+
 
 def _free_port() -> int:
     with socket.socket() as listener:
@@ -16,8 +22,13 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _one(function: Callable, rank: int, world_size: int, port: int, arguments: tuple, queue: Any) -> None:
+def _one(
+    function: Callable, rank: int, world_size: int, port: int, arguments: tuple, queue: Any, environment: dict[str, str]
+) -> None:
     try:
+        # The server has those variables that were set when it was started.
+        os.environ.clear()
+        os.environ.update(environment)
         torch.set_num_threads(1)
         dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
         queue.put((rank, function(*arguments), None))
@@ -29,10 +40,11 @@ def _one(function: Callable, rank: int, world_size: int, port: int, arguments: t
 
 def run(function: Callable, *arguments: Any, world_size: int = 2, seconds: float = 120) -> list[Any]:
     """`function(*arguments)` in each process; results in the order of the ranks, as plain values or numpy arrays."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
     queue, port = context.Queue(), _free_port()
     workers = [
-        context.Process(target=_one, args=(function, rank, world_size, port, arguments, queue))
+        context.Process(target=_one, args=(function, rank, world_size, port, arguments, queue, dict(os.environ)))
         for rank in range(world_size)
     ]
     for worker in workers:

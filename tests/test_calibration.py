@@ -5,7 +5,7 @@ import pytest
 
 import tiny
 from lapis import calibration
-from lapis.calibration import LEVELS, Calibration, Isotonic, Logistic, logistic
+from lapis.calibration import LEVELS, Calibration, Decision, Isotonic, Logistic, logistic
 
 
 def made(**changes) -> Calibration:
@@ -28,6 +28,32 @@ def test_the_meaning_of_pairs_is_that_of_its_formula():
             assert told.probability[text, clip] == pytest.approx(1 / (1 + np.exp(2.0 - 10.0 * score)), abs=1e-6)
             assert told.percentile[text, clip] == pytest.approx(np.clip(1 + score, 0, 1), abs=2e-3)
             assert told.heard[text, clip] == (score >= -0.01)
+
+
+@pytest.mark.parametrize(
+    ("decision", "told"),
+    [
+        (Decision("false alarms", 1e-5), "at most 0.001% of unrelated pairs do"),
+        (Decision("false alarms", 0.07), "at most 7% of unrelated pairs do"),
+        (Decision("probability", 0.004), "its probability is at least 0.4%"),
+        (Decision("probability", 0.999), "its probability is at least 99.9%"),
+    ],
+)
+def test_a_rule_is_told_with_all_its_digits(decision, told):
+    assert decision.rule == told
+
+
+def test_a_tie_with_unrelated_pairs_is_not_above_them():
+    """The share that scores lower, counted in the pairs themselves."""
+    pairs = np.sort(np.repeat([-0.4, 0.1, 0.1, 0.1, 0.1, 0.3, 0.7, 0.7], 125))
+    of = made(unrelated=tuple(np.quantile(pairs, LEVELS, method="inverted_cdf").tolist()))
+    for score in (-0.4, 0.1, 0.1 + 1e-7, 0.1 - 1e-7, 0.3, 0.7):
+        lower = (pairs < score - 1e-6).mean()
+        assert of.percentile(np.array(score)) == pytest.approx(lower, abs=0.011)
+    collapsed = made(unrelated=(0.25,) * len(LEVELS))
+    assert collapsed.percentile(np.array([[0.2, 0.25], [0.25, 0.3]])).tolist() == [[0.0, 0.0], [0.0, 1.0]]
+    rising = made().percentile(np.linspace(-1.2, 0.2, 5001))
+    assert (np.diff(rising) >= 0).all() and rising[0] == 0 and rising[-1] == 1
 
 
 def test_nothing_matches_where_no_clip_is_heard():

@@ -83,7 +83,7 @@ def test_nothing_matches_by_the_decision_of_the_models_calibration(lapis, model,
     assert answer.returncode == 0 and answer.stdout.startswith(
         "nothing matches: the nearest sound has these words with"
     )
-    assert "at most 1.00% of unrelated pairs do (--anyway" in answer.stdout and "clip" not in answer.stdout
+    assert "at most 1% of unrelated pairs do (--anyway" in answer.stdout and "clip" not in answer.stdout
     answer = lapis("search", "rain on a roof", "--json")
     assert answer.stdout == "" and "nothing matches" in answer.stderr
     hits = [json.loads(line) for line in lapis("search", "rain", "--json", "--anyway").stdout.splitlines()]

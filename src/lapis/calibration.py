@@ -28,6 +28,8 @@ VERSION = 1
 
 LEVELS = (*np.linspace(0, 0.9, 91).tolist(), *(1 - np.geomspace(0.1, 1e-5, 81)[1:]).tolist(), 1.0)
 """Of the quantiles of unrelated pairs: narrow where false alarms are rare."""
+SCORE_PRECISION = 1e-6
+"""Scores that differ by no more are equal."""
 
 Kind = Literal["false alarms", "probability"]
 Scores = Float[np.ndarray, "..."]
@@ -79,8 +81,8 @@ class Decision:
     def rule(self) -> str:
         """In words, behind "a text counts as heard where"."""
         if self.kind == "false alarms":
-            return f"at most {self.level:.2%} of unrelated pairs do"
-        return f"its probability is at least {self.level:.0%}"
+            return f"at most {percent(self.level)} of unrelated pairs do"
+        return f"its probability is at least {percent(self.level)}"
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,15 @@ class Fitted:
     """Of the clips, as results have it."""
     matches_heard: float = 0.0
     """The share of matching pairs of the fit that count as heard."""
+    languages: tuple[str, ...] = ()
+    """Of the captions; empty where those of all languages were taken."""
+    clips: tuple[str, ...] = field(default=(), repr=False)
+    """Of each clip the start of the digest of its sound, by which one that is measured later is known again."""
+
+    @property
+    def pairs(self) -> str:
+        """In words, behind "fitted on"."""
+        return f"{self.data}, captions in {', '.join(self.languages)}" if self.languages else self.data
 
 
 @dataclass(frozen=True)
@@ -181,8 +192,12 @@ class Calibration:
         return logistic(self.curve(scores) + moved)
 
     def percentile(self, scores: Scores) -> Float64[np.ndarray, "..."]:
-        """The share of unrelated pairs that score lower, in [0, 1]."""
-        return np.interp(scores, self.unrelated, LEVELS)
+        """The share of unrelated pairs that score lower, in [0, 1]; one with an equal score does not."""
+        # Of several levels with one score the lowest counts. Equal pairs differ by what float32 vectors lose.
+        place = np.searchsorted(self.unrelated, scores - SCORE_PRECISION)
+        place = np.minimum(place, len(LEVELS) - 1)
+        tied = np.abs(np.asarray(self.unrelated)[place] - scores) <= SCORE_PRECISION
+        return np.where(tied, np.asarray(LEVELS)[place], np.interp(scores, self.unrelated, LEVELS))
 
     def heard(self, scores: Scores) -> Bool[np.ndarray, "..."]:
         """Whether texts count as heard."""
@@ -214,6 +229,11 @@ def logistic(log_odds: Scores) -> Float64[np.ndarray, "..."]:
 def log_odds(probability: float) -> float:
     """The inverse of `logistic`."""
     return float(np.log(probability) - np.log1p(-probability))
+
+
+def percent(share: float, *, digits: int = 10) -> str:
+    """A share to some significant digits, so that a small one does not look like none, nor 99.9 % like all."""
+    return f"{100 * share:.{digits}g}%"
 
 
 def write(calibration: Calibration, folder: Path | str) -> Path:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+import tempfile
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -126,11 +127,11 @@ def evaluate(
     model
         A folder, a file of official weights, or a name of either, as `lapis.load` takes it.
     suite
-        Which benchmarks: pocket, pocket-linear, pool or papers.
+        Which benchmarks: pocket, pocket-linear, pool, papers or papers-finetuning.
     only
-        Some benchmarks of the suite, by name.
+        Some benchmarks of the suite: names, or patterns such as `*-retrieval-*`.
     out
-        JSON file for the whole results: figures, protocols, prompts, single clips.
+        JSON file for the whole results: figures, protocols, prompts, single clips; written anew after each benchmark.
     cache
         Keep embeddings for the next run, and use those of earlier ones.
     list
@@ -154,9 +155,16 @@ def evaluate(
         return
     if not model:
         raise ValueError("expected a model: a folder, a file of official weights, or a name")
+    if out:
+        _check_writable(out)
     path = find(model).path
     embedder = load(path, device=_device(device))
     console = Console(stderr=True)
+
+    def keep(results: "SuiteResults") -> None:
+        if out:  # once more at the end, as what was absent after the last benchmark is told too
+            write(results.to_run(model=model, device=_device(device)), out)
+
     results = run_suite(
         embedder,
         suite=suite,
@@ -165,10 +173,22 @@ def evaluate(
         trained=_languages_given(path),
         only=only,
         captioner=_captioner(path, embedder),
+        keep=keep,
     )
+    keep(results)
     _print_results(results, title=f"{model} on {suite}")
-    if out:
-        write(results.to_run(model=model, device=_device(device)), out)
+
+
+def _check_writable(path: Path) -> None:
+    """See that a file can be written before hours of work are done for it."""
+    if path.is_dir():
+        raise ValueError(f"expected a file for --out, and {path} is a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"--out {path} cannot be written: {error}") from error
 
 
 def _captioner(path: Path, embedder: "Embedder") -> "Captioner | None":
@@ -223,8 +243,9 @@ def _print_results(results: "SuiteResults", *, title: str) -> None:
                 drawn.add_column(column, overflow="fold")
             before = ""
             for row in part:
+                name = f"{row['benchmark']} (incomplete)" if row["incomplete"] else row["benchmark"]
                 drawn.add_row(
-                    "" if row["benchmark"] == before else row["benchmark"],
+                    "" if row["benchmark"] == before else name,
                     *(row[column] for column in ("metric", "measured", "interval", "chance")),
                 )
                 before = row["benchmark"]
@@ -232,7 +253,7 @@ def _print_results(results: "SuiteResults", *, title: str) -> None:
     if results.trained is None:
         print("Which languages training was given is not known.")
     for name, result in results.items():
-        print(f"{name}: {result.protocol}")
+        print(f"{name}: {result.protocol} {getattr(result, 'chosen', '')}".rstrip())
         asked = getattr(result, "prompts", None) or {}
         by_language = asked if all(hasattr(of, "items") for of in asked.values()) else {"": asked}
         for language, prompts in by_language.items():

@@ -26,6 +26,8 @@ def calibrate(
 ) -> None:
     """Fit what a model's scores mean on clips that it has not learned from, and keep it beside its weights.
 
+    `lapis.load` finds it in the model's folder and nowhere else.
+
     Parameters
     ----------
     model
@@ -35,7 +37,8 @@ def calibrate(
         pocket corpus unless told. They should come from elsewhere than those of training, as those will that are asked
         about later.
     check
-        Other such clips, on which it is measured; the test split of the pocket corpus where `clips` is not told.
+        Other such clips, on which it is measured, none of them among `clips`; the test split of the pocket corpus
+        where `clips` is not told.
     language
         Of the captions, as FLORES-200 codes; all of them unless told.
     false_alarms
@@ -43,7 +46,8 @@ def calibrate(
     probability
         From which on a text counts as heard, in place of a share of false alarms.
     out
-        The folder to write to, where the model is none.
+        The folder to write to, where the model is none. From there Python takes it:
+        `model.calibration = lapis.calibration.read(folder)`.
     cache
         Keep embeddings for the next run, and use those of earlier ones.
     device
@@ -55,7 +59,7 @@ def calibrate(
     from lapis.calibration import Decision
     from lapis.datasets.pocket import Pocket
     from lapis.evaluation.cache import EmbeddingCache
-    from lapis.evaluation.calibrating import fit
+    from lapis.evaluation.calibrating import among_the_fit, fit
     from lapis.evaluation.reliability import Reliability, pairs_of
     from lapis.evaluation.results import data_checksum
     from lapis.files import cache_folder
@@ -75,22 +79,34 @@ def calibrate(
     embedder = load(path, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
     keep = EmbeddingCache(cache_folder("embeddings") if cache else None)
     embeddings = keep(embedder, held_out.build())
+    tested = keep(embedder, other.build()) if other is not None else None
     found = fit(
         pairs_of(embedder, clips=embeddings, languages=language or None),
         identity=embedder.identity,
         data=clips or "the val split of the pocket corpus",
         decision=decision,
         checksum=data_checksum(embeddings.samples),
+        languages=language,
+        clips=embeddings.samples,
     )
     measured = None
-    if other is not None:
-        protocol = Reliability(found, languages=language or None)
-        measured = protocol.run(embedder, clips=keep(embedder, other.build()))
+    if tested is not None:
+        if same := among_the_fit(tested.samples, fitted=found.fitted):
+            raise ValueError(
+                f"{len(same)} of {len(tested.samples)} clips of --check are among those of the fit, {same[0].key} for "
+                f"one: what is measured on them is too good; expected other clips"
+            )
+        measured = Reliability(found, languages=language or None).run(embedder, clips=tested)
     written = calibration.write(found, folder)
     _print(found, unreadable=[str(failure) for failure in embeddings.failures])
     if measured is not None:
         _print_measured(measured)
     print(written)
+    if folder.resolve() != path.resolve():
+        print(
+            f"lapis.load does not look there: put it into the model's folder, or set "
+            f"model.calibration = lapis.calibration.read({str(folder)!r})"
+        )
 
 
 def _source(place: str) -> "SourceConfig":
@@ -102,12 +118,14 @@ def _source(place: str) -> "SourceConfig":
 
 
 def _print(of: "Calibration", *, unreadable: list[str]) -> None:
+    from lapis.calibration import percent
+
     for reason in unreadable:
         print(f"unreadable: {reason}")
     fitted = of.fitted
     print(
-        f"fitted on {fitted.data}: {fitted.num_texts} captions and {fitted.num_clips} clips, "
-        f"{fitted.num_matches:,} of {fitted.num_pairs:,} pairs match ({of.prior:.2%})"
+        f"fitted on {fitted.pairs}: {fitted.num_texts} captions and {fitted.num_clips} clips, "
+        f"{fitted.num_matches:,} of {fitted.num_pairs:,} pairs match ({percent(of.prior, digits=3)})"
     )
     print("log loss on captions of classes left out of the fit:")
     for way, loss in sorted(fitted.losses.items(), key=lambda item: item[1]):
@@ -116,7 +134,9 @@ def _print(of: "Calibration", *, unreadable: list[str]) -> None:
 
 
 def _print_measured(of: "ReliabilityResult") -> None:
-    print(of.protocol)
+    from lapis.calibration import percent
+
+    print(f"{of.protocol} {of.chosen}")
     print("  said    came true   pairs")
     for point in of.bins:
         print(f"  {point.probability:7.3%} {point.matching:8.3%} {point.count:9,}")
@@ -130,4 +150,6 @@ def _print_measured(of: "ReliabilityResult") -> None:
             "By the Brier score that is worse than to say the share of matches of every pair: are the clips of the fit "
             "nearer to those of training than these are?"
         )
-    print(f"heard: {of.heard_matching:.1%} of the matching pairs, {of.heard_unrelated:.2%} of the others")
+    print(
+        f"heard: {of.heard_matching:.1%} of the matching pairs, {percent(of.heard_unrelated, digits=3)} of the others"
+    )

@@ -36,7 +36,7 @@ def compare(
     second: Path,
     /,
     *,
-    only: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Say for each figure of two runs whether their difference is real.
@@ -48,8 +48,8 @@ def compare(
     second
         Another one, of the same benchmarks.
     only
-        A pattern of "benchmark" or "benchmark metric", such as 'pocket-*' or '* R@1 *'; may be given several times.
-        The correction is for the figures chosen, so choose before looking.
+        Patterns of "benchmark" or "benchmark metric", such as `pocket-*` or `* R@1 *`. The correction is for the
+        figures chosen, so choose before looking.
     json
         Print JSON lines in place of a table.
     """

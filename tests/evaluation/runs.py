@@ -24,9 +24,10 @@ class MadeUp:
     protocol: str = "Counts what is right."
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     further: Mapping[str, Any] = field(default_factory=dict)
+    chosen: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        return {"protocol": self.protocol, "figures": {}} | dict(self.further)
+        return {"protocol": self.protocol, "chosen": self.chosen, "figures": {}} | dict(self.further)
 
 
 def figure(items: np.ndarray, *, chance: float | None = 0.1, unit="share", groups=None) -> Figure:

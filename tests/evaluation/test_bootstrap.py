@@ -1,5 +1,7 @@
 """Intervals against plain resampling, and whether they hold what they promise."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,6 +57,16 @@ def test_nineteen_in_twenty_intervals_hold_the_truth(clustered):
         low, high = interval(mean_of(values), clusters=clusters, draws=300)
         held += low <= 0.3 <= high
     assert 0.90 <= held / 300 <= 0.98
+
+
+def test_groups_by_the_ten_thousand_need_no_table():
+    """One of items by groups would have 3.6 GB."""
+    number = 30_000
+    groups = np.random.default_rng(0).integers(0, 15_000, number)
+    tracemalloc.start()
+    low, high = interval(mean_over_groups(np.ones(number), groups=groups), clusters=np.arange(number), draws=30)
+    assert low == high == 1 and tracemalloc.get_traced_memory()[1] < 500e6
+    tracemalloc.stop()
 
 
 def test_nothing_can_be_told_of_one_clip():

@@ -5,11 +5,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from pitch import PitchEmbedder, pitched
 
+import tiny
 from lapis.data.sample import Location, Sample
+from lapis.evaluation import cache as cache_module
 from lapis.evaluation.cache import EmbeddingCache
+from lapis.evaluation.disturbances import Gain
 from lapis.evaluation.embeddings import embed_samples
+from lapis.evaluation.features import Features
+from lapis.evaluation.robustness import Disturbed
 
 
 @pytest.fixture
@@ -94,6 +100,37 @@ def test_what_an_interrupted_run_has_embedded_is_not_embedded_again(clips, tmp_p
     whole = second(rest, [*clips, *long])
     assert rest.batches == [[40.0]] and second.embedded == 1
     np.testing.assert_array_equal(whole.vectors, embed_samples(PitchEmbedder(), samples=[*clips, *long]).vectors)
+
+
+def test_weights_that_change_in_memory_are_another_model(clips):
+    """Through what listens by a model too."""
+    model, cache = tiny.model(), EmbeddingCache()
+    for listener in (model, Features(model, kind="tokens"), Disturbed(model, Gain(-6.0))):
+        before = cache(listener, clips[:2]).vectors
+        assert cache(listener, clips[:2]).vectors.tolist() == before.tolist()
+        asked = cache.embedded
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        after = cache(listener, clips[:2]).vectors
+        assert cache.embedded == asked + 2 and not np.allclose(after, before)
+        np.testing.assert_allclose(after, EmbeddingCache()(listener, clips[:2]).vectors, atol=1e-6)
+
+
+def test_the_identity_of_weights_that_stay_is_asked_for_once(clips):
+    model, cache = tiny.model(), EmbeddingCache()
+    cache(model, clips[:2])
+    known = cache._identities[id(model)]
+    cache(model, clips[:3])
+    assert cache._identities[id(model)] is known and cache.embedded == 3
+
+
+def test_vectors_of_another_format_are_not_taken(clips, tmp_path, monkeypatch):
+    EmbeddingCache(tmp_path / "kept")(PitchEmbedder(), clips)
+    monkeypatch.setattr(cache_module, "FORMAT", cache_module.FORMAT + 1)
+    again = EmbeddingCache(tmp_path / "kept")
+    again(PitchEmbedder(), clips)
+    assert again.embedded == 7
 
 
 def test_a_damaged_file_is_named(clips, tmp_path):

@@ -85,6 +85,22 @@ def test_the_sentence_says_how_words_were_searched_and_what_was_left_out(clips):
     assert "at most 12 tokens" in Captioning(GERMAN, max_tokens=12).run(PitchDescriber(), clips=clips).protocol
 
 
+def test_captions_stand_beside_what_they_score_for_other_clips(clips):
+    result = Captioning(GERMAN).run(PitchDescriber(), clips=clips)
+    dealt = [result.clips[number].caption for number in (2, 3, 0, 1)]
+    expected = GERMAN.score(dealt, references=[clip.references for clip in result.clips]).corpus
+    assert result.of_others == expected and 0 < expected["rouge_l"] < result.scores["rouge_l"]
+    assert result.figures["ROUGE-L"].chance == expected["rouge_l"]
+    alone = Captioning(GERMAN).run(PitchDescriber(), clips=clips[:1])
+    assert alone.of_others == {} and alone.figures["ROUGE-L"].chance is None
+
+
+def test_empty_references_are_left_out_before_the_first_are_taken(clips):
+    late = replace(clips[0], captions={"deu_Latn": (" ", caption(500), "ein tiefer Ton")})
+    result = Captioning(GERMAN, max_references=1).run(PitchDescriber(), clips=[late, clips[1]])
+    assert result.clips[0].references == (caption(500),) and "1 empty references are left out" in result.protocol
+
+
 def test_the_worst_are_ten(tmp_path):
     samples = [
         pitched(tmp_path, f"c{n}", hertz=400 + 100 * n, captions={"deu_Latn": (caption(400 + 100 * (n % 7)),)})

@@ -182,11 +182,28 @@ def _changed(**changes):
         ({"details": {"definition": "ab"}}, "defined otherwise, digest None against ab"),
     ],
 )
-def test_other_clips_or_another_protocol_are_refused_by_name(changes, said):
-    with pytest.raises(ValueError, match=f"gtzan-zeroshot-1 is not comparable: .*{said}"):
-        compare(runs.run(), second=_changed(**changes))
-    found = compare(runs.run(), second=_changed(**changes), only=("esc50-*",))
-    assert {one.benchmark[:5] for one in found.differences} == {"esc50"}
+def test_other_clips_or_another_protocol_are_left_out_by_name(changes, said):
+    found = compare(runs.run(), second=_changed(**changes))
+    assert re.search(said, found.left_out["gtzan-zeroshot-1"])
+    assert len(found.differences) == 9 and not any(one.benchmark.startswith("gtzan") for one in found.differences)
+    with pytest.raises(ValueError, match=f"nothing to compare: gtzan-zeroshot-1: .*{said}"):
+        compare(runs.run(), second=_changed(**changes), only=("gtzan-*",))
+
+
+@pytest.mark.parametrize("changes", [{"chosen": "Layer 3 of 12."}, {"unreadable": ("7: Format not recognised.",)}])
+def test_what_the_model_chose_and_the_words_of_a_decoder_are_no_other_protocol(changes):
+    found = compare(runs.run(), second=_changed(**changes))
+    assert "gtzan-zeroshot-1" not in found.left_out and len(found.differences) == 10
+
+
+def test_items_that_do_not_pair_are_left_out():
+    first, second = (_run([of, of], model=name) for name, of in (("a", np.ones(30)), ("b", np.zeros(30))))
+    short = replace(_run([np.ones(20)]).benchmarks["b0-1"], num_clips=30)
+    other = replace(second.benchmarks["b1-1"], groups={"accuracy": np.arange(30) // 2})
+    for change, said in (({"b0-1": short}, "30 items against 20"), ({"b1-1": other}, "belong to other clips")):
+        found = compare(first, second=replace(second, benchmarks=second.benchmarks | change))
+        ((name, reason),) = found.left_out.items()
+        assert name == f"{next(iter(change))} accuracy" and said in reason and len(found.differences) == 1
 
 
 def test_what_cannot_be_paired_is_named():

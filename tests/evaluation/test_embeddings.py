@@ -5,7 +5,10 @@ import pytest
 from pitch import PitchEmbedder, pitched
 
 from lapis.data.sample import Location, Sample
-from lapis.evaluation.embeddings import embed_samples, embed_texts
+from lapis.evaluation.disturbances import Gain
+from lapis.evaluation.embeddings import as_embeddings, check_unit, embed_samples, embed_texts
+from lapis.evaluation.retrieval import Retrieval
+from lapis.evaluation.robustness import Robustness
 
 
 def test_order_batches_and_progress(tmp_path):
@@ -68,6 +71,35 @@ def test_vectors_of_a_wrong_shape_are_refused(tmp_path):
 def test_no_samples():
     result = embed_samples(PitchEmbedder(), samples=[])
     assert result.vectors.shape == (0, 2)
+
+
+class Stretched(PitchEmbedder):
+    """Forgets to bring what it gives to unit length."""
+
+    def embed_audio(self, waveforms):
+        return super().embed_audio(waveforms) * np.arange(1, len(waveforms) + 1, dtype=np.float32)[:, None]
+
+    def embed_text(self, texts):
+        return super().embed_text(texts) * np.float32(1.01)
+
+
+def test_vectors_that_are_not_of_unit_length_are_not_called_cosines(tmp_path):
+    clips = [
+        pitched(tmp_path, f"{hertz}", hertz=hertz, captions={"eng_Latn": (f"{hertz} Hz",)}) for hertz in (500, 900)
+    ]
+    with pytest.raises(ValueError, match=r"'500 Hz' a vector of length 1\.01, and 1 of 1 are not"):
+        embed_texts(Stretched(), texts=["500 Hz"])
+    told = "pitch gave '900' a vector of length 2, and 1 of 2 are not of length 1: cosines are compared"
+    for clips_or_embeddings in (clips, embed_samples(Stretched(), samples=clips)):
+        with pytest.raises(ValueError, match=told):
+            as_embeddings(Stretched(), clips=clips_or_embeddings)
+    with pytest.raises(ValueError, match=told):
+        Retrieval().run(Stretched(), clips=clips)
+    with pytest.raises(ValueError, match=r"pitch gave '900 \(as they are\)' a vector of length 2"):
+        Robustness((Gain(-6.0),)).run(Stretched(), clips=clips)
+    assert len(as_embeddings(Stretched(), clips=clips, unit=False).samples) == 2  # features of probes may be so
+    rounded = embed_texts(PitchEmbedder(), texts=["500 Hz"]) * np.float32(1.0005)
+    check_unit(rounded, model=PitchEmbedder(), of=["500 Hz"])
 
 
 def test_each_distinct_text_is_embedded_once():

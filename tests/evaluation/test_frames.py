@@ -6,7 +6,7 @@ from pitch import PitchEmbedder
 import tiny
 from lapis.audio_encoders.dasheng import Dasheng
 from lapis.audio_encoders.m2d import M2d
-from lapis.evaluation.frames import frame_scores
+from lapis.evaluation.frames import frame_scores, levels
 from lapis.ragged import Ragged
 from lapis.search.events import FrameScores
 from lapis.search.frames import dense_vectors, smoothed, window_vectors
@@ -86,3 +86,10 @@ def test_a_running_median_is_that_of_a_loop(smooth_seconds, width):
     for frame in range(9):
         around = [min(max(near, 0), 8) for near in range(frame - width // 2, frame + width // 2 + 1)]
         assert found.scores[frame] == pytest.approx(np.median(scores[around], axis=0))
+
+
+def test_levels_are_those_of_each_frames_own_sound():
+    waveform = np.concatenate([np.zeros(800), np.full(800, 0.1), np.full(400, 1.0)]).astype(np.float32)
+    seconds = np.array([[0.0, 0.1], [0.1, 0.2], [0.15, 0.25], [0.2, 0.25]])
+    found = levels(waveform, sample_rate=8000, seconds=seconds)
+    assert found == pytest.approx([-100.0, -20.0, 10 * np.log10(0.505), 0.0], abs=1e-4)

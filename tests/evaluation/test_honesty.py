@@ -8,13 +8,20 @@ import numpy as np
 import pytest
 from pitch import CollapsedEmbedder, PitchEmbedder, pitched
 
+import tiny
+from lapis.calibration import Logistic
 from lapis.evaluation import suite
 from lapis.evaluation.benchmark import Benchmark
+from lapis.evaluation.calibrating import fit
+from lapis.evaluation.disturbances import Crop, Gain
 from lapis.evaluation.few_shot import FewShot
 from lapis.evaluation.keywords import Keywords
 from lapis.evaluation.linear import Fitting, LinearProbe
 from lapis.evaluation.neighbours import Neighbours
+from lapis.evaluation.planted_localisation import PlantedLocalisation
+from lapis.evaluation.reliability import Reliability, pairs_of
 from lapis.evaluation.retrieval import Retrieval
+from lapis.evaluation.robustness import Robustness
 from lapis.evaluation.suite import SUITES, run_suite
 from lapis.evaluation.zeroshot import ZeroShot
 
@@ -164,3 +171,105 @@ def test_a_good_model_is_told_from_them(tmp_path):
     clips = [pitched(tmp_path, str(hertz), hertz=hertz, label=f"{hertz} hertz") for hertz in range(200, 1000, 100)]
     prompts = {clip.label: (clip.label,) for clip in clips}
     assert ZeroShot(prompts).run(PitchEmbedder(), clips=clips).accuracy == 1
+
+
+class LevelMeter(RandomEmbedder):
+    """Hears how loud it is, and that is what every text is near to."""
+
+    def embed_audio(self, waveforms):
+        levels = np.minimum([20 * np.sqrt(np.square(waveform).mean()) for waveform in waveforms], 1)
+        return np.stack([levels, np.sqrt(1 - levels**2), *np.zeros((WIDTH - 2, len(levels)))], axis=1).astype("f4")
+
+    def embed_text(self, texts):
+        return np.eye(WIDTH, dtype=np.float32)[[0] * len(texts)]
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """Clips long enough to be found in a scene, of eight pitches that a name tells, and captions of their labels."""
+
+    folder: str
+    number: int = 16
+
+    def build(self):
+        return [
+            pitched(
+                Path(self.folder),
+                f"sound-class-{number % CLASSES}-{number}",
+                hertz=300 + 97 * number,
+                label=f"class-{number % CLASSES}",
+                captions={"eng_Latn": (f"{number % CLASSES} class-{number % CLASSES}",)},
+            )
+            for number in range(self.number)
+        ]
+
+
+@dataclass(frozen=True)
+class ByPrompts:
+    def __call__(self, samples):
+        return ZeroShot(PROMPTS)
+
+
+@pytest.fixture
+def steady(tmp_path, monkeypatch):
+    sounds = Sounds(str(tmp_path))
+    disturbed = Robustness((Crop(0.5), Gain(-20.0)), task=ZeroShot(PROMPTS), metrics=("accuracy",))
+    lines = (
+        Benchmark("when-1", sounds, PlantedLocalisation(sounds, ByPrompts())),
+        Benchmark("steady-1", sounds, disturbed),
+    )
+    monkeypatch.setitem(SUITES, "steady", lines)
+    return sounds
+
+
+def test_in_scenes_and_after_disturbances_one_vector_for_everything_is_no_better_than_knowing_nothing(steady):
+    results = run_suite(SilentEmbedder(), suite="steady")
+    when, moved = results["when-1"].figures, results["steady-1"].figures
+    assert when["AUROC"].value == when["AUROC within sound"].value == 0.5 <= when["AUROC within sound"].chance
+    assert all(figure.value <= figure.chance for figure in when.values())
+    for name, figure in moved.items():
+        if name.startswith("cosine"):  # it does not move, and different clips are as near to each other
+            assert figure.value == pytest.approx(1.0) == figure.chance
+        else:
+            assert figure.value == 0
+
+
+def test_in_scenes_and_after_disturbances_a_random_model_that_would_read_names_is_one(steady):
+    results = run_suite(PeekingEmbedder(), suite="steady")
+    when, moved = results["when-1"].figures, results["steady-1"].figures
+    for name, figure in when.items():
+        assert figure.value < max(figure.chance, 0.05) + 0.05, (name, figure)
+    assert when["AUROC within sound"].value == pytest.approx(0.5, abs=0.08)
+    for name, figure in moved.items():
+        if name.startswith("cosine"):
+            assert abs(figure.value - figure.chance) < figure.interval[1] - figure.interval[0], (name, figure)
+        elif "lost" in name:
+            assert figure.interval[0] <= 0 <= figure.interval[1], (name, figure)
+
+
+def test_a_level_meter_is_told_from_a_model_that_hears_which_class_it_is(steady):
+    """It knows when something sounds, which is much of the AUROC of all frames; so that stands beside it as chance."""
+    figures = run_suite(LevelMeter(), suite="steady", only=("when-1",))["when-1"].figures
+    assert figures["AUROC"].value > 0.7
+    assert figures["AUROC"].value < figures["AUROC"].chance + 0.02
+    assert figures["AUROC within sound"].value == pytest.approx(0.5, abs=0.1)
+    for name in ("event F1", "segment F1", "PSDS1", "PSDS2"):
+        assert figures[name].value <= figures[name].chance + 0.02, name
+
+
+def test_a_model_that_knows_nothing_has_no_probabilities_to_tell(tmp_path):
+    sounds = Sounds(str(tmp_path)).build()
+    constant, random = SilentEmbedder(), RandomEmbedder()
+    with pytest.raises(ValueError, match="pairs that match do not score higher than others"):
+        fit(pairs_of(constant, clips=sounds), identity=constant.identity, data="sounds")
+    borrowed = tiny.calibration(random.identity, curve=Logistic(10.0, -2.0), centre=(0.0,) * WIDTH, least_score=0.1)
+    result = Reliability(borrowed).run(random, clips=sounds)
+    for name in ("log loss", "Brier score"):  # worse than saying the share of matches of every pair
+        assert result.figures[name].value > result.figures[name].chance
+    assert result.heard_matching == pytest.approx(result.heard_unrelated, abs=0.15)
+
+
+def test_nan_is_stopped_in_scenes_and_after_disturbances_too(steady):
+    for line in ("when-1", "steady-1"):
+        with pytest.raises(ValueError, match=f"{line}: .*not finite"):
+            run_suite(BrokenEmbedder(), suite="steady", only=(line,))

@@ -71,6 +71,22 @@ def test_it_stops_when_validation_has_not_risen():
     assert "stopped on 50 others" in result.protocol
 
 
+def test_the_sentence_says_how_the_layer_was_fitted_and_on_which_clips():
+    train, test = _planted(10, 1), _planted(10, 2)
+    fitting = Fitting(learning_rate=0.1, clips=4, epochs=3, patience=1, held_out=0.2)
+    sentence = probe(train, test=test, fitting=fitting).protocol
+    assert sentence == (
+        "accuracy on 10 clips of one linear layer on standardised, frozen features; fitted on 8 clips, stopped on 2 "
+        "others of the 10 training clips; Adam at 0.1, 4 clips a batch, at most 3 epochs, an end after 1 without a "
+        "better score; the mean of 3 seeds."
+    )
+    for other in (replace(fitting, learning_rate=0.2), replace(fitting, clips=5), replace(fitting, patience=2)):
+        assert probe(train, test=test, fitting=other).protocol != sentence
+    assert (
+        "fitted on 10 clips, stopped on 10 others; Adam" in probe(train, test=test, validation=_planted(10, 3)).protocol
+    )
+
+
 def test_a_feature_that_never_changes_does_no_harm():
     def with_constant(part: Labelled) -> Labelled:
         constant = np.full((len(part), 1), 7, np.float32)
@@ -181,9 +197,10 @@ def test_validation_chooses_the_layer_that_tells_the_classes(best):
     train, test = _layered(_planted(200, 1), 3, best=best), _layered(_planted(100, 2), 4, best=best)
     result = probe(train, test=test, fitting=fitting, layers=3)
     assert result.layers == (best,) and result.to_dict()["layers"] == [best] and result.scores == plain.scores
-    assert f"of layer {best} of 3, the best in validation; fitted on" in result.protocol
+    assert result.chosen == f"Layer {best} of 3, the best in validation." == result.to_dict()["chosen"]
     other = probe(train, test=test, fitting=fitting, layers=3, layer=best % 3 + 1)
-    assert other.score < 0.5 and f"layer {best % 3 + 1} of 3, as asked for" in other.protocol
+    assert other.score < 0.5 and f"Layer {best % 3 + 1} of 3, as asked for." in other.chosen
+    assert result.protocol == other.protocol
 
 
 def test_test_clips_never_choose_a_layer():
@@ -230,9 +247,12 @@ def test_a_layer_is_chosen_for_each_fold(tmp_path):
     model = tiny.model(audio=M2d.Config(width=16, depth=2, heads=2, hidden=24))
     probing = LinearProbe(None, features=("layers", "vectors"), fitting=replace(FAST, epochs=5))
     result = probing.run(model, clips=samples)
-    assert len(result.layers) == 2 and set(result.layers) <= {1, 2} and "features 'layers' of layer" in result.protocol
+    assert len(result.layers) == 2 and set(result.layers) <= {1, 2} and "Features 'layers'. Layer" in result.chosen
+    assert all(f"Layer {layer} of 2, the best in validation." in result.chosen for layer in result.layers)
+    of_vectors = probing.run(PitchEmbedder(), clips=samples)
+    assert of_vectors.protocol == result.protocol and of_vectors.chosen == "Features 'vectors'."
     assert replace(probing, layer=1).run(model, clips=samples).layers == (1, 1)
-    assert probing.run(PitchEmbedder(), clips=samples).layers == ()  # its vectors, which are whole
+    assert of_vectors.layers == ()  # its vectors, which are whole
     with pytest.raises(ValueError, match="layer: expected one of 2, got 3"):
         replace(probing, layer=3).check(model)
     with pytest.raises(ValueError, match="of which only the linear probe chooses one"):

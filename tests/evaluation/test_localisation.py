@@ -10,12 +10,13 @@ from pitch import CollapsedEmbedder, PitchEmbedder, pitched
 from scenes import CLASSES, scenes
 from sklearn.metrics import roc_auc_score
 
+from lapis.evaluation.detection import always_on, f1_interval, hindrance, mean_f1
 from lapis.evaluation.figure import Result
-from lapis.evaluation.localisation import Localisation, Thresholds, best_thresholds, localised
+from lapis.evaluation.localisation import Localisation, System, Thresholds, best_thresholds, localised
 from lapis.evaluation.planted import planted_events
 from lapis.evaluation.psds import SCENARIOS, Scenario, area, detections_of, operating_points, psds
 from lapis.evaluation.results import Measured
-from lapis.evaluation.sound_events import count_events, count_segments, f1_by_class, heard_in_frames
+from lapis.evaluation.sound_events import Counts, count_events, count_segments, f1_by_class, heard_in_frames
 from lapis.search.events import Event, FrameScores, events_of
 
 GOLDEN = json.loads((Path(__file__).parent / "scenes.json").read_text())["of_seed"]
@@ -136,7 +137,7 @@ def test_a_class_whose_events_lie_between_frames_has_no_area():
         thresholds=Thresholds(0.5, 0.5),
         protocol="of nothing",
     )
-    assert found.areas == {"long": 0.5} and found.figures["AUROC"].value == 0.5
+    assert found.found.areas == {"long": 0.5} and found.figures["AUROC"].value == 0.5
     assert "the mean over classes but 1, whose events lie between frames" in found.protocol
 
 
@@ -149,10 +150,101 @@ def test_the_area_under_the_curve_of_frames_is_that_of_scikit_learn():
     truth = np.concatenate([of.scores for of in perfect(reference, seconds)])
     result = measured(frames, reference, seconds)
     theirs = [roc_auc_score(truth[:, of], np.concatenate([f.scores[:, of] for f in frames])) for of in range(3)]
-    assert list(result.areas.values()) == pytest.approx(theirs)
+    assert list(result.found.areas.values()) == pytest.approx(theirs)
     assert result.figures["AUROC"].value == pytest.approx(np.mean(theirs))
-    low, high = result.figures["segment F1"].interval
-    assert low < result.figures["segment F1"].value < high
+
+
+def test_the_area_within_sound_is_that_of_the_frames_in_which_something_sounds():
+    reference, _, seconds = scenes(2)
+    random = np.random.default_rng(0)
+    known = perfect(reference, seconds)
+    frames = [FrameScores(of.scores + random.normal(size=of.scores.shape), of.seconds) for of in known]
+    truth, scores = (np.concatenate([scene.scores for scene in of]) for of in (known, frames))
+    some = truth.any(axis=1)
+    theirs = [roc_auc_score(truth[some, of], scores[some, of]) for of in range(3)]
+    found = measured(frames, reference, seconds)
+    assert list(found.found.areas_within.values()) == pytest.approx(theirs)
+    assert found.figures["AUROC within sound"].value == pytest.approx(np.mean(theirs))
+
+
+def test_who_hears_only_that_something_sounds_has_no_area_within_sound():
+    """And stands beside itself, where it is given as a baseline."""
+    reference, _, seconds = scenes(2)
+    blind = [
+        FrameScores(of.scores.max(axis=1, keepdims=True).repeat(3, axis=1), of.seconds)
+        for of in perfect(reference, seconds)
+    ]
+    thresholds = Thresholds(0.5, 0.5)
+    found = localised(
+        blind,
+        reference=reference,
+        seconds=seconds,
+        classes=CLASSES,
+        thresholds=thresholds,
+        protocol="made up",
+        baselines={"sound": System(blind, thresholds)},
+    )
+    assert found.figures["AUROC"].value > 0.7 and found.figures["AUROC within sound"].value == 0.5
+    always = found.baselines["all classes always"]
+    for name, figure in found.figures.items():
+        assert figure.chance == max(figure.value, always[name])
+    assert found.to_dict()["baselines"]["sound"]["AUROC"] == found.figures["AUROC"].value
+    assert "chance is the best that all classes always or sound reaches" in found.protocol
+    with pytest.raises(ValueError, match="expected as many scenes, got 11, 12 and 12"):
+        localised(
+            blind,
+            reference=reference,
+            seconds=seconds,
+            classes=CLASSES,
+            thresholds=thresholds,
+            protocol="made up",
+            baselines={"sound": System(blind[1:], thresholds)},
+        )
+
+
+def test_an_answer_that_is_always_yes_is_counted_by_hand():
+    reference = [[Event("a", 1.0, 2.0)], [Event("a", 0.5, 1.5), Event("b", 0.0, 4.0)]]
+    found = always_on(reference, seconds=[4.0, 4.0], classes=("a", "b"))
+    assert found["segment F1"] == pytest.approx((2 * 3 / (3 + 8) + 2 * 4 / (4 + 8)) / 2)
+    assert found["event F1"] == pytest.approx((0 + 2 * 1 / (1 + 2)) / 2)
+
+
+def dealt(random, *, num_classes, per_class, hit_rates, false_alarms=0.3):
+    """Events of classes dealt over scenes of four, heard at each class's rate, and counts of false alarms."""
+    of_event = random.permutation(np.repeat(np.arange(num_classes), per_class))
+    shape = (-(-len(of_event) // 4), num_classes)
+    hits, reference = np.zeros((2, *shape), int)
+    np.add.at(reference, (np.arange(len(of_event)) // 4, of_event), 1)
+    heard = random.random(len(of_event)) < hit_rates[of_event]
+    np.add.at(hits, (np.arange(len(of_event))[heard] // 4, of_event[heard]), 1)
+    return Counts(hits, reference, hits + random.poisson(false_alarms, shape))
+
+
+def test_intervals_hold_the_true_figure_and_their_own():
+    random = np.random.default_rng(0)
+    rates = random.uniform(0.1, 0.9, 20)
+    draws = [dealt(random, num_classes=20, per_class=5, hit_rates=rates) for _ in range(300)]
+    values = [mean_f1(counts) for counts in draws]
+    within = [f1_interval(counts) for counts in draws]
+    assert all(low < value < high for value, (low, high) in zip(values, within))
+    held = np.mean([low <= np.mean(values) <= high for low, high in within])
+    assert 0.92 <= held <= 0.98
+
+
+def test_where_classes_have_too_few_scenes_there_is_no_interval_and_it_says_so():
+    random = np.random.default_rng(0)
+    few = dealt(random, num_classes=6, per_class=4, hit_rates=np.full(6, 0.5))
+    lonely = dealt(random, num_classes=60, per_class=1, hit_rates=np.full(60, 0.5))
+    assert f1_interval(few) is None and hindrance(few) == "6 scenes are fewer than 10"
+    assert f1_interval(lonely) is None and hindrance(lonely) == "60 classes sound in one scene only"
+    many = dealt(random, num_classes=6, per_class=40, hit_rates=np.zeros(6))
+    assert f1_interval(many) is None  # nothing was ever heard, so nothing tells how far that may move
+    reference, _, seconds = scenes(0)
+    known = perfect(reference, seconds)
+    assert measured(known, reference, seconds).figures["segment F1"].interval is not None
+    alone = measured(known[:9], reference[:9], seconds[:9])
+    assert alone.figures["segment F1"].interval is None
+    assert "jackknife over scenes, none here as 9 scenes are fewer than 10;" in alone.protocol
 
 
 def test_scores_of_any_scale_have_the_same_figures():

@@ -10,6 +10,7 @@ from lapis.evaluation import metrics
 from lapis.evaluation.metrics import (
     average_precisions,
     chance_average_precision,
+    chance_median_rank,
     chance_recall,
     cosine_similarity,
     ranks,
@@ -198,6 +199,23 @@ def test_the_expected_rank_of_a_random_order():
     assert retrieval_scores(np.zeros((2, 20)), relevant=relevant).chance_mean_rank == pytest.approx(
         np.mean(means), abs=0.1
     )
+
+
+@pytest.mark.parametrize("counts", [(1,), (1, 6, 20), (3, 3), (19,), (10, 1)])
+def test_the_median_rank_of_a_random_order(counts):
+    """Against all ranks of many random orders."""
+    relevant = np.arange(20) < np.array(counts)[:, None]
+    random = np.random.default_rng(0)
+    found = np.concatenate([ranks(random.random(relevant.shape), relevant=relevant) for _ in range(3000)])
+    scores = retrieval_scores(np.zeros(relevant.shape), relevant=relevant)
+    assert scores.figures["median rank"].chance == pytest.approx(np.median(found), abs=0.5)
+
+
+def test_the_median_rank_of_a_random_order_in_closed_form():
+    for candidates, expected in ((1, 1.0), (2, 1.5), (3, 2.0), (1000, 500.5)):
+        assert chance_median_rank(np.array([1]), num_candidates=candidates) == expected
+    assert chance_median_rank(np.array([5]), num_candidates=5) == 1
+    assert chance_median_rank(np.array([1, 3]), num_candidates=3) == 1  # two thirds of all ranks
 
 
 def test_large_rankings_are_cut_into_parts(monkeypatch):

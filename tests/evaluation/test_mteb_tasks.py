@@ -1,6 +1,6 @@
 """Benchmarks that became tasks of mteb are measured by it as by us, and say what a submission still asks for."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +35,13 @@ class Some:
         for sample in Pocket("test", self.domain).build():
             of.setdefault(str(sample.label), []).append(sample)
         return [sample for label in sorted(of)[: self.groups] for sample in of[label][:3]]
+
+
+@dataclass(frozen=True)
+class Changing(Some):
+    """A source whose definition stays while its clips change, as files in a folder do."""
+
+    groups: int = field(default=6, repr=False)
 
 
 MODEL = tiny_model()
@@ -99,10 +106,11 @@ def test_what_is_told_of_a_task():
     assert (by_text.name, by_clip.name) == ("SomeSoundRetrieval1T2A", "SomeSoundRetrieval1A2T")
     assert by_text.domains == ["AudioScene"] and by_text.task_subtypes == ["Environment Sound Retrieval"]
     assert by_text.eval_langs == ["eng-Latn"]
-    fewer = replace(SOUND, source=Some("sound", groups=5))
     other = replace(SOUND, protocol=Retrieval("label"))
-    revisions = {mteb_tasks(of)[0].metadata.revision for of in (SOUND, fewer, other)}
-    assert len(revisions) == 3 and by_text.revision in revisions
+    known, clips = (replace(SOUND, source=Changing("sound", groups)) for groups in (6, 5))
+    assert known.digest == clips.digest != other.digest != SOUND.digest
+    revisions = {mteb_tasks(of)[0].metadata.revision for of in (SOUND, other, known, clips)}
+    assert len(revisions) == 4 and by_text.revision in revisions
     assert {"eng-Latn", "jpn-Jpan"} < set(mteb_tasks(other)[0].metadata.eval_langs)
     spoken = Benchmark("some-speech-1", Some("speech", groups=3), Retrieval("transcript"))
     languages = {sample.language for sample in spoken.source.build()}
@@ -111,12 +119,12 @@ def test_what_is_told_of_a_task():
 
 @pytest.fixture
 def esc50(tmp_path: Path) -> Esc50:
-    """Two classes of the corpus as it is published."""
+    """Three classes of the corpus as it is published."""
     rows = ["filename,fold,target,category,esc10,src_file,take"]
     (tmp_path / "audio").mkdir()
-    for number, category in enumerate(["dog", "crackling_fire"] * 2):
+    for number, category in enumerate(["dog", "crackling_fire", "rain"] * 2):
         clip = pitched(tmp_path / "audio", f"1-{number}-A-0", hertz=500.0 + 700 * number)
-        rows.append(f"{Path(clip.audio.path).name},1,{number % 2},{category},True,{number},A")
+        rows.append(f"{Path(clip.audio.path).name},1,{number % 3},{category},True,{number},A")
     (tmp_path / "meta").mkdir()
     (tmp_path / "meta" / "esc50.csv").write_text("\n".join(rows), encoding="utf-8")
     return Esc50(folder=str(tmp_path))

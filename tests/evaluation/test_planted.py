@@ -1,13 +1,16 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import soundfile
-from pitch import SAMPLE_RATE, pitched
+from pitch import SAMPLE_RATE, PitchEmbedder, pitched
 
 from lapis.data.sample import Location, Sample
 from lapis.datasets.pocket import Pocket
 from lapis.evaluation.planted import GAP_SECONDS, planted_events
+from lapis.evaluation.planted_localisation import PlantedLocalisation
+from lapis.evaluation.results import Measured
+from lapis.evaluation.zeroshot import ZeroShot
 
 
 @pytest.fixture
@@ -95,8 +98,44 @@ def test_what_cannot_be_planted_is_refused(clips, tmp_path):
         planted_events([replace(clips[0], label="a;b")], events=1)
     path = tmp_path / "silent.wav"
     soundfile.write(path, np.zeros(8000), 8000)
-    with pytest.raises(ValueError, match="clip silent is silent"):
+    with pytest.raises(ValueError, match="expected 1 clips for a scene or more, got 0; silent: silent, so it cannot"):
         planted_events([Sample("silent", Location(path), label="x")], events=1)
-    path.write_text("no sound")
-    with pytest.raises(ValueError, match="clip silent cannot be planted: "):
-        planted_events([Sample("silent", Location(path), label="x")], events=1)
+
+
+def test_a_clip_that_cannot_be_heard_is_in_no_scene_and_named(clips, tmp_path):
+    silent, broken = tmp_path / "silent.wav", tmp_path / "broken.wav"
+    soundfile.write(silent, np.zeros(8000), 8000)
+    broken.write_text("no sound")
+    odd = [Sample(path.stem, Location(path), label="x") for path in (silent, broken)]
+    found = planted_events([odd[0], *clips, odd[1]], events=3)
+    assert [failure.sample.key for failure in found.failures] == ["silent", "broken"]
+    assert str(found.failures[0]) == "silent: silent, so it cannot be planted"
+    assert found.scenes == planted_events(clips, events=3).scenes and len(found) == 2
+
+
+def test_localisation_goes_on_without_such_clips_and_says_so(clips, tmp_path):
+    path = tmp_path / "silent.wav"
+    soundfile.write(path, np.zeros(8000), 8000)
+    odd = Sample("silent", Location(path), label="2000")
+    line = PlantedLocalisation(Clips((*clips, odd)), ByPitch())
+    result = line.run(PitchEmbedder(), clips=[*clips, odd])
+    assert result.classes == tuple(sorted(clip.label for clip in clips))  # of the silent one nothing can be found
+    assert result.unreadable == ("silent: silent, so it cannot be planted",) * 2
+    assert "2 clips that cannot be read or are silent are in no scene" in result.protocol
+    assert Measured.of(result, clips=clips).unreadable == result.unreadable
+
+
+@dataclass(frozen=True)
+class Clips:
+    clips: tuple[Sample, ...]
+
+    def build(self):
+        return list(self.clips)
+
+
+@dataclass(frozen=True)
+class ByPitch:
+    """Asks for a class that no clip has, too."""
+
+    def __call__(self, samples):
+        return ZeroShot({label: (label,) for label in sorted({str(sample.label) for sample in samples} | {"3000"})})

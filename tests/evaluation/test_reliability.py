@@ -19,7 +19,7 @@ from lapis.evaluation.reliability import (
     equal_mass_bins,
     pairs_of,
 )
-from lapis.evaluation.results import Measured
+from lapis.evaluation.results import Measured, data_checksum
 
 
 def by_loop(probabilities, matches, bins):
@@ -124,6 +124,32 @@ def test_a_caption_matches_every_clip_of_its_label(clips):
         pairs_of(PitchEmbedder(), clips=clips, languages=["z"])
 
 
+def test_clips_of_one_key_are_as_many_clips(tmp_path):
+    """Two folders have a clip 1 each, without a label."""
+    (tmp_path / "b").mkdir()
+    captions = {"x": ("500",)}, {"x": ("2000",)}
+    pair = [
+        pitched(of, "1", hertz=int(told["x"][0]), captions=told)
+        for of, told in zip((tmp_path, tmp_path / "b"), captions)
+    ]
+    pairs = pairs_of(PitchEmbedder(), clips=pair)
+    assert pairs.matches.tolist() == [[True, False], [False, True]] and pairs.groups.tolist() == [0, 1]
+
+
+def test_a_measurement_on_clips_of_the_fit_says_that_it_is_too_good(clips, tmp_path):
+    embedder = PitchEmbedder()
+    pairs = pairs_of(embedder, clips=clips)
+    found = fit(pairs, identity="pitch", data="tones", languages=["x"], clips=clips[:3])
+    assert len(found.fitted.clips) == 3 and "clips" not in repr(found.fitted).replace("num_clips", "")
+    of = Reliability(found).run(embedder, clips=clips)
+    assert "fitted on tones, captions in x, 3 of these clips among them: too good." in of.chosen
+    assert "too good" not in Reliability(found).run(embedder, clips=clips[3:]).chosen
+    # A calibration that was written before clips were kept has the checksum of all.
+    old = fit(pairs, identity="pitch", data="tones", checksum=data_checksum(clips))
+    assert "8 of these clips among them: too good" in Reliability(old).run(embedder, clips=clips).chosen
+    assert "too good" not in Reliability(old).run(embedder, clips=clips[1:]).chosen
+
+
 def test_a_calibration_is_measured_on_the_model_it_is_of(clips):
     embedder = PitchEmbedder()
     found = fit(pairs_of(embedder, clips=clips), identity="pitch", data="tones")
@@ -132,7 +158,7 @@ def test_a_calibration_is_measured_on_the_model_it_is_of(clips):
     assert of.heard_unrelated <= 0.01
     kept = Measured.of(of, clips=clips)
     assert kept.figures == of.figures and len(kept.items["Brier score"]) == 8 and kept.details["bins"]
-    assert "48 pairs of 6 captions and 8 clips" in of.protocol and "fitted on tones" in of.protocol
+    assert "48 pairs of 6 captions and 8 clips" in of.protocol and "fitted on tones" in of.chosen
     with pytest.raises(ValueError, match="a calibration of pitch is not that of other"):
         Reliability(found).run(PitchEmbedder(identity="other"), clips=clips)
     with pytest.raises(ValueError, match="pairs that match do not score higher than others"):

@@ -11,7 +11,7 @@ from lapis import cli_report
 from lapis.evaluation import plots, results_file
 from lapis.evaluation.figure import Figure
 from lapis.evaluation.plots import Curve, Mark, Series, Span
-from lapis.evaluation.published import published
+from lapis.evaluation.published import MARKS, published
 from lapis.evaluation.report import gather
 from lapis.evaluation.report_markdown import markdown
 from lapis.evaluation.report_page import page
@@ -155,13 +155,23 @@ def test_languages_within_one_benchmark_are_drawn_too():
     assert report.languages[0].metric == "accuracy by language"
 
 
-def test_a_benchmark_with_other_prompts_has_the_published_figures_of_its_kin():
+def test_a_benchmark_has_the_published_figures_that_its_line_names_and_no_other():
     expected = published(benchmark="esc50-zeroshot", metric="accuracy")
     german = published(benchmark="esc50-zeroshot-deu_Latn", metric="accuracy")
     one = runs.zeroshot(0, right=0.5)
-    names = ("esc50-zeroshot-glap-1", "esc50-zeroshot-glap-deu_Latn-3", "pool-esc50-zeroshot-1", "esc50-1")
+    names = ("esc50-zeroshot-glap-1", "esc50-zeroshot-deu_Latn-1", "esc50-zeroshot-ensemble-1", "esc50-zeroshot-9")
     found = gather([replace(runs.run(), benchmarks=dict.fromkeys(names, one))])
     assert [section.rows[0].published for section in found.sections] == [expected, german, (), ()]
+
+
+def test_sources_say_how_sure_of_which_split_and_in_what_setting(report, written):
+    words, text = " ".join(" ".join(Page(written).words).split()), markdown(report)
+    assert not any(f"({mark})" in text or f"({mark})" in words for mark in MARKS)
+    for one in published(benchmark="audiocaps-retrieval", metric="R@1", direction="text to audio"):
+        how = f"{MARKS[one.mark].level}: {MARKS[one.mark].meaning}. Protocol: split test"
+        how += f", {one.setting}; {one.protocol}" if one.setting else f"; {one.protocol}"
+        assert how in words and f"{one.source}: {how}" in text
+    assert "Protocol: the split is not named, zero-shot; " in text
 
 
 def test_the_radar_has_the_means_of_the_main_figures(report):
@@ -172,6 +182,32 @@ def test_the_radar_has_the_means_of_the_main_figures(report):
     assert [one.name for one in report.radar.series] == ["runs/one", "runs/two", "chance"]
     few = replace(report.runs[0], benchmarks={"esc50-zeroshot-1": report.runs[0].benchmarks["esc50-zeroshot-1"]})
     assert gather([few]).radar is None
+
+
+def test_lines_as_released_and_variants_of_a_line_are_not_in_the_radar(report):
+    run = report.runs[0]
+    good, lucky = run.benchmarks["esc50-zeroshot-1"], runs.zeroshot(3, right=1.0)
+    variants = ("esc50-zeroshot-glap-1", "esc50-zeroshot-ensemble-1", "esc50-zeroshot-glap-deu_Latn-1")
+    linear = {"esc50-linear-as-released-1": lucky}
+    more = run.benchmarks | dict.fromkeys(variants, lucky) | linear
+    found = gather([replace(run, benchmarks=more)])
+    assert found.radar.places == report.radar.places
+    assert [one.value for one in found.radar.series[0].marks] == [one.value for one in report.radar.series[0].marks]
+    more = run.benchmarks | linear | {"urbansound8k-zeroshot-glap-1": lucky, "mswc-kws-roh_Latn-vallader-1": good}
+    places = gather([replace(run, benchmarks=more)]).radar.places
+    assert "sound, zeroshot (4)" in places and "sound, kws (1)" in places and not any("linear" in one for one in places)
+
+
+def test_the_polygon_of_a_radar_breaks_where_nothing_is_known():
+    def drawn(*values):
+        marks = [None if value is None else Mark(value) for value in values]
+        return plots.radar(["x", "y", "z", "w"], series=[Series("a", marks)], title="t")
+
+    whole, broken = drawn(1.0, 0.6, 0.8, 0.7), drawn(1.0, None, 0.8, 0.7)
+    assert 'class="s0 area"' in whole and whole.count("<circle") == 4
+    assert 'class="s0 area"' not in broken and broken.count("<circle") == 3 and "y, a" not in broken
+    assert len(re.findall(r'<path class="s0 line"[^>]*d="M[^"]+L[^"]+"', broken)) == 2
+    assert "350.0,195.0L" not in "".join(re.findall(r'<path class="s0 line".*', broken))  # the middle is no value
 
 
 def test_recall_curves_go_through_the_measured_recall(report):
@@ -197,24 +233,53 @@ def test_a_confusion_of_many_classes_is_a_list(report):
     assert "180 of 182 right" in text and re.search(r"class 4</th><td[^>]*>class 7</td><td[^>]*>2 of 5<", text)
 
 
+def _with(run, **changes):
+    changed = replace(run.benchmarks["gtzan-zeroshot-1"], **changes)
+    return replace(run, benchmarks=run.benchmarks | {"gtzan-zeroshot-1": changed})
+
+
 def test_runs_of_other_data_are_reported_and_not_compared(report):
+    found = gather([report.runs[0], _with(report.runs[1], data_checksum="0" * 64)])
+    (compared,) = found.comparisons
+    assert "clips differ" in compared.left_out["gtzan-zeroshot-1"] and len(compared.differences) == 9
+    for text in (page(found).replace("&#x27;", "'"), markdown(found)):
+        assert compared.left_out["gtzan-zeroshot-1"] in text and text.count("the runs measured other clips") >= 1
+        assert "the runs measured other clips" not in markdown(report) + page(report)
+    assert "| gtzan-zeroshot-1 (the runs measured other clips) | accuracy |" in markdown(found)
+    assert "esc50-zeroshot-1 (the runs" not in markdown(found)
+    alone = [replace(run, benchmarks={"gtzan-zeroshot-1": run.benchmarks["gtzan-zeroshot-1"]}) for run in found.runs]
+    (said,) = gather(alone).comparisons
+    assert "nothing to compare" in said and said in markdown(gather(alone))
+
+
+def test_what_is_special_about_the_second_run_is_said_with_its_name(report):
     first, second = report.runs
-    changed = replace(second.benchmarks["gtzan-zeroshot-1"], data_checksum="0" * 64)
-    found = gather([first, replace(second, benchmarks=second.benchmarks | {"gtzan-zeroshot-1": changed})])
-    (said,) = found.comparisons
-    assert "clips differ" in said and said in page(found).replace("&#x27;", "'") and said in markdown(found)
+    changes = {"protocol": "Counted otherwise.", "prompts": {"dog": ["a hound"]}, "chosen": "Layer 2 of 3."}
+    found = gather([first, _with(second, details={"incomplete": "3 clips are away"}, unreadable=(), **changes)])
+    for text in (page(found), markdown(found)):
+        assert "runs/two: Counted otherwise." in text and "runs/one: Zero-shot classification of 40 clips" in text
+        assert "Prompts of runs/two" in text and "Prompts of runs/one" in text and "dog: a hound" in text
+        assert "runs/two: 3 clips are away" in text and "Layer 2 of 3;" in text
+    assert "not all clips there" in page(found) and "not all clips there" not in page(report)
+    assert "Prompts of" not in markdown(report) + page(report)
 
 
 def test_what_is_not_there_is_said(report):
     first, second = report.runs
-    gtzan = replace(first.benchmarks["gtzan-zeroshot-1"], details={"incomplete": "3 clips are away"})
-    absent = {"mswc-kws-1": "get it from <there>", "esc50-zeroshot-1": "this run has not"}
+    first = _with(first, details={"incomplete": "3 clips are away"})
+    absent = {"mswc-kws-1": "get it from <there>", "esc50-zeroshot-1": "this run has it"}
+    only_one = {name: one for name, one in second.benchmarks.items() if name != "gtzan-zeroshot-1"}
+    second = replace(second, benchmarks=only_one, absent=absent | {"gtzan-zeroshot-1": "no music here"})
     found = gather(
-        [replace(first, benchmarks=first.benchmarks | {"gtzan-zeroshot-1": gtzan}), replace(second, absent=absent)]
+        [
+            replace(first, absent=first.absent | {"both-1": "none"}),
+            replace(second, absent=second.absent | {"both-1": "none"}),
+        ]
     )
     for text in (page(found), markdown(found)):
-        assert "3 clips are away" in text and "mswc-kws-1" in text and "get it from &lt;there" in text
-        assert "this run has not" not in text and "Not measured" in text
+        assert "3 clips are away" in text and "mswc-kws-1, runs/one" in text and "get it from &lt;there" in text
+        assert "gtzan-zeroshot-1, runs/two" in text and "no music here" in text
+        assert "this run has it" not in text and "Not measured" in text and "both-1, " not in text and "both-1" in text
 
 
 def test_markdown_tables_are_whole(report):

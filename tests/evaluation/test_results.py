@@ -6,6 +6,7 @@ import pytest
 
 from evaluation import runs
 from lapis.evaluation import results_file
+from lapis.evaluation.compare import compare
 from lapis.evaluation.figure import Figure
 from lapis.evaluation.results import Measured, data_checksum, surroundings
 
@@ -39,6 +40,52 @@ def test_a_second_run_replaces_the_first_with_its_arrays(tmp_path, monkeypatch):
         results_file.write(runs.run(seed), path)
     assert results_file.read(path).identity == "runs/one@5"
     assert len(list(tmp_path.glob("*.npz"))) == 2 and other.read_bytes() == b"mine"
+
+
+def test_a_copy_keeps_its_arrays_when_the_first_is_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(results_file, "ITEMS_IN_JSON", 0)
+    path, copy = tmp_path / "run.json", tmp_path / "keep.json.old"
+    results_file.write(runs.run(0), path)
+    copy.write_bytes(path.read_bytes())
+    for seed in (1, 2):
+        results_file.write(runs.run(seed), path)
+    assert len(results_file.read(copy).benchmarks["gtzan-zeroshot-1"].items["accuracy"]) == 40
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+    copy.unlink()
+    results_file.write(runs.run(3), path)
+    assert len(list(tmp_path.glob("*.npz"))) == 2  # the arrays of the copy are nobody's, and not this run's to remove
+
+
+def test_a_run_without_its_arrays_has_figures_and_cannot_be_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr(results_file, "ITEMS_IN_JSON", 0)
+    path = tmp_path / "run.json"
+    results_file.write(runs.run(0), path)
+    (arrays,) = tmp_path.glob("*.npz")
+    arrays.unlink()
+    with pytest.warns(UserWarning, match=r"run.json: its items lay in run-\w+.npz beside it, which is away"):
+        read = results_file.read(path)
+    of = read.benchmarks["gtzan-zeroshot-1"]
+    assert of.figures == runs.run(0).benchmarks["gtzan-zeroshot-1"].figures and not of.items and not of.groups
+    with pytest.raises(ValueError, match=r"nothing to compare: .*its items are not there"):
+        compare(runs.run(1), second=read)
+
+
+def test_no_place_of_this_machine_is_written(tmp_path):
+    path = tmp_path / "run.json"
+    failures = (f"7: {tmp_path}/x/7.wav: no sound", "8: https://host.org/a/8.wav and a/b/c.wav: none")
+    one = replace(
+        runs.zeroshot(0, right=0.5),
+        unreadable=failures,
+        chosen=f"fitted on {tmp_path}/clips.jsonl.",
+        details={"incomplete": f"no shard {tmp_path}/pool/a-*.tar"},
+    )
+    absent = {"x-1": f"[Errno 2] No such file: '{tmp_path}/pool/esc50.csv'"}
+    results_file.write(replace(runs.run(), benchmarks={"a-1": one}, absent=absent, model=f"{tmp_path}/m"), path)
+    assert str(tmp_path) not in path.read_text() and str(tmp_path.parent) not in path.read_text()
+    read = results_file.read(path)
+    assert read.benchmarks["a-1"].unreadable == ("7: 7.wav: no sound", failures[1])
+    assert read.absent == {"x-1": "[Errno 2] No such file: 'esc50.csv'"} and read.model == f"{tmp_path.name}/m"
+    assert read.benchmarks["a-1"].details == {"incomplete": "no shard a-*.tar"}
 
 
 def _damaged(path, change):
@@ -81,6 +128,7 @@ def test_cut_off_files_and_foreign_arrays_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="its checksum is another"):
         results_file.read(path)
     arrays.unlink()
+    arrays.mkdir()
     with pytest.raises(ValueError, match=r"run-.*npz beside it, which cannot be read"):
         results_file.read(path)
     for wrong, said in ((text[:200], "is cut off"), ("[]", "expected an object"), ("", "is no JSON")):
@@ -122,9 +170,11 @@ def test_it_is_made_of_a_protocols_result_and_the_clips(tmp_path):
         items={"accuracy": items.astype(np.float32)},
         groups={"accuracy": np.arange(4)},
         further={"prompts": {"dog": ("a dog",)}, "seeds": (1, 2), "unreadable": ("a: b",), "counts": np.eye(2)},
+        chosen="Layer 2 of 3.",
     )
     made = Measured.of(result, clips=clips, seconds=1.5, languages=("eng_Latn",))
     assert made.protocol == "Counts what is right." and made.num_clips == 40 and made.domain == "sound"
+    assert made.chosen == "Layer 2 of 3."
     assert made.prompts == {"dog": ["a dog"]} and made.seeds == (1, 2) and made.unreadable == ("a: b",)
     assert made.details == {"counts": [[1.0, 0.0], [0.0, 1.0]]} and made.languages == ("eng_Latn",)
     assert made.items["accuracy"].dtype == np.float64 and made.groups["accuracy"].tolist() == [0, 1, 2, 3]

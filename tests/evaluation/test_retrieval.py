@@ -157,6 +157,9 @@ def test_empty_captions_are_left_out_and_counted(tmp_path):
     ]
     result = Retrieval().run(PitchEmbedder(), clips=samples)
     assert result.text_to_audio.num_queries == 2 and "2 empty texts are left out" in result.protocol
+    late = [*samples, pitched(tmp_path, "w", hertz=2000, captions={"eng_Latn": ("", "2000 hertz", "9 hertz")})]
+    first = Retrieval(max_captions=1).run(PitchEmbedder(), clips=late)  # the first that is not empty
+    assert first.text_to_audio.num_queries == 3 and first.text_to_audio.recall_at_1 == 1
     bare = [*samples, pitched(tmp_path, "z", hertz=700, captions={"eng_Latn": (" ",)})]
     with pytest.raises(ValueError, match="clip z has no caption"):
         Retrieval().run(PitchEmbedder(), clips=bare)

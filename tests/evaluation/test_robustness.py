@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,6 +112,18 @@ def test_a_rank_that_rises_is_a_loss(clips):
     assert figures["mean rank text to audio"].value == 1.0
     for metric in metrics:
         assert figures[f"{metric} lost by noise at -40 dB"].value > 0, metric
+
+
+def test_captions_of_a_clip_belong_together_in_what_is_lost(clips):
+    """As they do in the task itself, so that a comparison does not take them for clips of their own."""
+    twice = [replace(clip, captions={"eng_Latn": (f"{clip.key} Hz", f"{clip.key} hertz")}) for clip in clips]
+    metrics = ("R@1 text to audio", "median rank text to audio", "R@1 audio to text")
+    result = Robustness((Noise(-40.0), Gain(-6.0)), task=Retrieval(), metrics=metrics).run(PitchEmbedder(), clips=twice)
+    assert result.groups["R@1 text to audio lost by noise at -40 dB"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert result.groups["R@1 audio to text lost by gain of -6 dB"].tolist() == [0, 1, 2, 3]
+    measured = Measured.of(result, clips=twice)
+    assert measured.groups.keys() == result.groups.keys() and len(measured.groups) == 4
+    assert Robustness((Gain(-6.0),)).run(PitchEmbedder(), clips=clips).groups == {}
 
 
 def test_a_collapsed_model_does_not_move_and_says_so(clips):

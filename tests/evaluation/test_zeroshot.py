@@ -1,6 +1,7 @@
 """Zero-shot classification on sounds whose right answers are known."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -52,8 +53,6 @@ def test_ties_count_against_the_model(clips):
 
 
 def test_mismatches_are_named(clips, tmp_path):
-    with pytest.raises(ValueError, match="class 'shrill' has no readable clip"):
-        ZeroShot(PROMPTS | {"shrill": ("3900 hertz",)}).run(PitchEmbedder(), clips=clips)
     with pytest.raises(ValueError, match="clip odd has label 'odd', which has no prompts"):
         ZeroShot(PROMPTS).run(PitchEmbedder(), clips=[*clips, pitched(tmp_path, "odd", hertz=500, label="odd")])
     with pytest.raises(ValueError, match="clip bare has label None"):
@@ -62,6 +61,45 @@ def test_mismatches_are_named(clips, tmp_path):
         ZeroShot({"a": ("500 hertz",), "b": ()})
     with pytest.raises(ValueError, match="at least two classes"):
         ZeroShot({"a": ("500 hertz",)})
+
+
+def test_classes_that_no_clip_has_are_answered_and_do_not_count_in_the_balance(clips):
+    more = PROMPTS | {"shrill": ("3900 hertz",), "lowest": ("490 hertz",)}
+    result = ZeroShot(more).run(PitchEmbedder(), clips=clips)
+    assert result.chance == 1 / 5 and result.confusion.shape == (5, 5) and result.confusion[:, 4].sum() == 1
+    assert result.accuracy == pytest.approx(5 / 7)
+    assert result.balanced_accuracy == pytest.approx((3 / 4 + 1 / 2 + 1) / 3)
+    assert "7 clips into 5 classes, 2 of which no clip has, by cosine" in result.protocol
+
+
+def test_tens_of_thousands_of_classes_need_no_table_of_them():
+    """A table of clips by classes, or of classes by classes, of these would take gigabytes."""
+    number = 20_000
+    angles = np.linspace(0, 3, number)
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    of = np.arange(0, number, 10)
+    tracemalloc.start()
+    result = zeroshot.ZeroShotResult(
+        accuracy=1.0,
+        balanced_accuracy=1.0,
+        chance=1 / number,
+        majority_share=1 / number,
+        classes=tuple(map(str, range(number))),
+        prompts={},
+        num_clips=len(of),
+        protocol="",
+        true=of,
+        predicted=of,
+    )
+    assert result.figures["balanced accuracy"].interval == (1, 1) and result.confusion is None
+    assert result.to_dict()["confusion"] is None
+    assert tracemalloc.get_traced_memory()[1] < 300e6
+    tracemalloc.stop()
+    prompts = {str(name): ("",) for name in of}
+    few = zeroshot.classified(
+        vectors[of], class_vectors=vectors[of], true=np.arange(len(of)), prompts=prompts, protocol=""
+    )
+    assert few.num_clips == 2000 and few.confusion is None and few.balanced_accuracy == few.accuracy
 
 
 def test_unreadable_clips_are_named(clips, tmp_path):

@@ -195,7 +195,7 @@ def test_the_calibration_decides_where_there_is_one():
     least = tiny.calibration("tones", centre=tuple([0.0] * 8), least_score=0.9)
     beep, other = locate(waveform, texts=["2", "5"], embedder=Tones(calibration=least)).found
     assert (beep.count, other.count) == (1, 0) and beep.threshold == 0.9
-    assert "at most 1.00% of unrelated pairs do" in beep.rule
+    assert "at most 1% of unrelated pairs do" in beep.rule
     assert beep.spans[0].probability == pytest.approx(1 / (1 + np.exp(-6.0)))
     deaf = replace(least, least_score=1.1)
     assert not locate(waveform, texts=["2"], embedder=Tones(calibration=deaf)).found[0].spans

@@ -1,4 +1,4 @@
-"""Zero-shot protocols whose classes are those that the clips have."""
+"""Zero-shot protocols that are made of the clips: their classes, or the words that ask for them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,17 +52,30 @@ class ByTemplates:
 
 @dataclass(frozen=True)
 class ByLabels:
-    """Classes of a published corpus, by the sentences of the papers or ours, see `labels`; several are an ensemble."""
+    """Classes of a published corpus, by the sentences of the papers or ours, see `labels`; several are an ensemble.
+
+    All classes of the corpus' table are asked for, whatever clips are there; a corpus without a table has the classes
+    of its clips.
+    """
 
     dataset: str
     styles: tuple[str, ...]
     language: str = "eng_Latn"
     kind: Kind = "single-label"
+    without: tuple[str, ...] = ()
+    """Classes of the table that this edition of the corpus has not."""
 
     def __call__(self, samples: Sequence[Sample]) -> ZeroShot:
-        """The protocol for clips."""
-        present = labels_of(samples)
-        asked = labels.prompts(self.dataset, language=self.language, styles=self.styles, labels=present)
+        """The protocol for clips.
+
+        Raises:
+            ValueError: a class that is to be left out is not in the table.
+        """
+        classes = tuple(labels.phrases(self.dataset)) if self.dataset in labels.datasets() else labels_of(samples)
+        if unknown := set(self.without) - set(classes):
+            raise ValueError(f"without: {self.dataset} has no classes {sorted(unknown)}")
+        classes = tuple(name for name in classes if name not in self.without)
+        asked = labels.prompts(self.dataset, language=self.language, styles=self.styles, labels=classes)
         return ZeroShot(asked, kind=self.kind, languages=(self.language,))
 
     def definition(self) -> Mapping[str, Any]:

@@ -5,11 +5,21 @@ definition has not been edited.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from lapis.data.sources import SourceConfig
 from lapis.evaluation.subject import Made, Measuring
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Published figures of the same clips and the same task; how each was measured stands with its source."""
+
+    benchmark: str
+    """As `lapis.evaluation.published` knows it."""
+    split: str = ""
+    """Of a figure whose source tells one; those of other splits stand elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,8 @@ class Benchmark:
     """Of the texts, as FLORES-200 codes; empty where there are none."""
     obtain: str = ""
     """How to get the clips, where the source does not say it itself."""
+    published: Beside | None = field(default=None, repr=False)
+    """What others have measured of it; None where nothing is known. No part of the digest."""
 
     @property
     def digest(self) -> str:

@@ -73,12 +73,15 @@ def median_of(values: Float[np.ndarray, "items"] | Int[np.ndarray, "items"]) -> 
 
 def mean_over_groups(values: Float[np.ndarray, "items"], *, groups: Int[np.ndarray, "items"]) -> Statistic:
     """The mean over groups (classes, folds, languages) of the mean within each; groups not drawn do not count."""
-    _, group = np.unique(groups, return_inverse=True)
-    member = np.eye(int(group.max()) + 1)[group]
+    # Items of a group side by side, so that its sum is that of a run: no table of items by groups is made.
+    order = np.argsort(groups, kind="stable")
+    starts = np.unique(groups[order], return_index=True)[1]
+    sorted_values = values[order].astype(np.float64)
 
     def statistic(weights: Weights) -> Float64[np.ndarray, "draws"]:
-        counts = weights @ member
-        sums = weights @ (member * values[:, None])
+        drawn = weights[:, order]
+        counts = np.add.reduceat(drawn, starts, axis=1)
+        sums = np.add.reduceat(drawn * sorted_values, starts, axis=1)
         return np.nanmean(np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0), axis=1)
 
     return statistic

@@ -2,10 +2,11 @@
 
 What a vector is kept under is the listener's identity (its weights) and the digest of the clip's bytes. Names play no
 part, so a corpus that is moved or filed otherwise is known again. A vector that is not finite is refused, not kept.
+A model whose weights change in memory is another one from then on.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,16 @@ from jaxtyping import Float32
 
 from lapis import __version__, weights
 from lapis.data.sample import Sample
-from lapis.evaluation.embeddings import AudioEmbeddings, Failure, Listener, embed_samples
+from lapis.evaluation.embeddings import AudioEmbeddings, Failure, Listener, NotFiniteError, embed_samples
 from lapis.files import sha256_of
 from lapis.shapes import Vectors
 
 Row = Float32[np.ndarray, "_width"]
+State = tuple[tuple[int, int], ...]
 
+FORMAT = 1
+"""Part of what vectors are kept under: one more where sound is read, resampled or embedded otherwise than before and
+the package's version stays, or vectors kept before would be taken for those of now."""
 CLIPS_A_PART = 1000
 """Written together: what a killed run may lose. One that is interrupted writes what it has."""
 
@@ -32,14 +37,15 @@ class EmbeddingCache:
         self.embedded = 0
         """Clips that a model was asked for."""
         self._digests: dict[str, bytes] = {}
-        self._identities: dict[int, tuple[Listener, str]] = {}
+        self._identities: dict[int, tuple[Listener, State, str]] = {}
         self._tables: dict[str, dict[bytes, Row]] = {}
 
     def __call__(self, listener: Listener, samples: Sequence[Sample]) -> AudioEmbeddings:
         """The vectors of clips, of which only those are embedded that are not known yet.
 
         Raises:
-            ValueError: no clip can be read; a vector is not finite; or a kept file is damaged.
+            ValueError: no clip can be read, or a kept file is damaged.
+            NotFiniteError: a vector is not finite.
         """
         table, place = self._table(listener)
         failures: list[Failure] = []
@@ -74,7 +80,7 @@ class EmbeddingCache:
             self.embedded += len(samples)
             for sample, vector in zip(samples, vectors):
                 if not np.isfinite(vector).all():
-                    raise ValueError(f"{listener.identity} gave clip {sample.key} a vector that is not finite")
+                    raise NotFiniteError(f"{listener.identity} gave clip {sample.key} a vector that is not finite")
                 fresh[of[id(sample)]] = vector
 
         try:
@@ -86,11 +92,13 @@ class EmbeddingCache:
         return {of[id(failure.sample)]: failure.reason for failure in found.failures}
 
     def _table(self, listener: Listener) -> tuple[dict[bytes, Row], Path | None]:
-        # A model's identity is a digest of all its weights: it is asked for once, and the model held on to meanwhile.
-        if id(listener) not in self._identities:
-            told = f"{listener.identity}\0{listener.sample_rate}\0{listener.width}\0{__version__}"
-            self._identities[id(listener)] = (listener, hashlib.sha256(told.encode()).hexdigest())
-        identity = self._identities[id(listener)][1]
+        # A model's identity is a digest of all its weights: it is asked for again when one of them has been written to,
+        # and the model held on to meanwhile. What has no weights that can be looked at is asked every time.
+        state = tuple(_state(listener))
+        if id(listener) not in self._identities or not state or self._identities[id(listener)][1] != state:
+            told = f"{listener.identity}\0{listener.sample_rate}\0{listener.width}\0{__version__}\0{FORMAT}"
+            self._identities[id(listener)] = (listener, state, hashlib.sha256(told.encode()).hexdigest())
+        identity = self._identities[id(listener)][2]
         place = self.folder / identity if self.folder is not None else None
         if identity not in self._tables:
             self._tables[identity] = _read(place, width=listener.width) if place is not None else {}
@@ -99,10 +107,29 @@ class EmbeddingCache:
     def _digest(self, sample: Sample) -> bytes:
         where = str(sample.audio)
         if where not in self._digests:
-            content = sample.audio.open()
-            whole = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else sha256_of(content)
-            self._digests[where] = bytes.fromhex(whole)
+            self._digests[where] = content_digest(sample)
         return self._digests[where]
+
+
+def _state(part: object) -> Iterator[tuple[int, int]]:
+    """Where each weight lies and how often it was written to, of a model or of what listens by one."""
+    if isinstance(part, torch.nn.Module):
+        for tensor in (*part.parameters(), *part.buffers()):
+            yield tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+    else:
+        for inner in getattr(part, "__dict__", {}).values():
+            if isinstance(inner, torch.nn.Module) or hasattr(type(inner), "embed_audio"):
+                yield from _state(inner)
+
+
+def content_digest(sample: Sample) -> bytes:
+    """The SHA-256 of the bytes of a clip's sound, whatever it is called and wherever it lies.
+
+    Raises:
+        ValueError, OSError: they cannot be had.
+    """
+    content = sample.audio.open()
+    return hashlib.sha256(content).digest() if isinstance(content, bytes) else bytes.fromhex(sha256_of(content))
 
 
 def _write(folder: Path, vectors: dict[bytes, Row]) -> None:

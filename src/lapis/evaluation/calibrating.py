@@ -1,5 +1,6 @@
 """Fits the meaning of a model's scores: five ways, of which the one that does best on texts it has not seen is kept."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,16 @@ from lapis.calibration import (
     log_odds,
     logistic,
 )
+from lapis.data.sample import Sample
+from lapis.evaluation.cache import content_digest
+from lapis.evaluation.embeddings import NotFiniteError
 from lapis.shapes import Vectors
 
 FOLDS = 5
 PENALTY = 1.0
 """Half of it times the squared slope of standardised scores is added to the summed loss; as scikit-learn has it."""
+DIGITS = 12
+"""Of the digests of clips: enough that two different ones among a million hardly ever agree."""
 FALSE_ALARMS = Decision("false alarms", 0.01)
 WAYS = (
     "logistic of the cosine",
@@ -39,7 +45,8 @@ class Pairs:
     """Texts and clips of which it is known which belong together; a text may have any number of clips.
 
     Raises:
-        ValueError: the parts do not fit together, a vector is not finite, or no pair matches, or all do.
+        ValueError: the parts do not fit together, or no pair matches, or all do.
+        NotFiniteError: a vector is not finite.
     """
 
     texts: Vectors
@@ -53,13 +60,20 @@ class Pairs:
             raise ValueError(f"{len(self.texts)} texts and {len(self.clips)} clips do not fit {self.matches.shape}")
         for name, vectors in (("text", self.texts), ("clip", self.clips)):
             if not (finite := np.isfinite(vectors).all(axis=1)).all():
-                raise ValueError(f"the vector of {name} {int(np.argmin(finite))} is not finite")
+                raise NotFiniteError(f"the vector of {name} {int(np.argmin(finite))} is not finite")
         if not self.matches.any() or self.matches.all():
             raise ValueError(f"expected pairs that match and others, got {self.matches.sum()} of {self.matches.size}")
 
 
 def fit(
-    pairs: Pairs, *, identity: str, data: str, decision: Decision = FALSE_ALARMS, checksum: str = ""
+    pairs: Pairs,
+    *,
+    identity: str,
+    data: str,
+    decision: Decision = FALSE_ALARMS,
+    checksum: str = "",
+    languages: Sequence[str] | None = None,
+    clips: Sequence[Sample] = (),
 ) -> Calibration:
     """The meaning of scores, fitted on pairs that the model has not learned from.
 
@@ -69,6 +83,8 @@ def fit(
         data: what the pairs are, in words.
         decision: when a text counts as heard.
         checksum: of the clips.
+        languages: of the captions that `pairs_of` was asked for; None where it was asked for all.
+        clips: those of the pairs, so that a later measurement on them is known for one; see `among_the_fit`.
 
     Raises:
         ValueError: matching pairs do not score higher than others, or there are not two groups of texts.
@@ -102,8 +118,24 @@ def fit(
             chosen=chosen,
             checksum=checksum,
             matches_heard=float((scores[matches] >= least).mean()),
+            languages=tuple(languages or ()),
+            clips=tuple(_mark(clip) for clip in clips),
         ),
     )
+
+
+def _mark(clip: Sample) -> str:
+    return content_digest(clip).hex()[:DIGITS]
+
+
+def among_the_fit(clips: Sequence[Sample], *, fitted: Fitted) -> list[Sample]:
+    """Those clips whose sound was in a fit: what is measured on them is too good.
+
+    Raises:
+        ValueError, OSError: a sound cannot be read.
+    """
+    known = set(fitted.clips)
+    return [clip for clip in clips if _mark(clip) in known] if known else []
 
 
 def log_loss(log_odds: Float[np.ndarray, "pairs"], *, matches: Truths) -> float:
@@ -162,7 +194,7 @@ def _fitted(way: str, cosine: Numbers, background: Numbers, matches: Truths) -> 
 
 
 def _check_slope(slope: float) -> None:
-    if slope <= 0:
+    if slope <= 1e-6:  # a model that gives every pair one score has some 1e-13, by rounding
         raise _MeaninglessError("pairs that match do not score higher than others")
 
 

@@ -4,7 +4,7 @@ The figures move with the search for words, so its settings are part of the prot
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -64,14 +64,19 @@ class CaptioningResult:
     """Of captions; they score zero."""
     protocol: str
     unreadable: tuple[str, ...] = ()
+    of_others: Mapping[str, float] = field(default_factory=dict)
+    """What the same captions score when each stands by another clip: what a model has that says what is usual."""
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
-        """The scores under the names that papers give them; where one is a mean over clips, with its interval."""
+        """The scores under the names that papers give them, with intervals where one is a mean over clips; `chance` is
+        what the captions of other clips score.
+        """
         items, clips = self.items, np.arange(len(self.clips))
         return {
             metric: Figure(
                 self.scores[name],
+                chance=self.of_others.get(name),
                 interval=interval(mean_of(items[metric]), clusters=clips) if metric in items else None,
                 unit="score" if metric in UNBOUNDED else "share",
             )
@@ -104,7 +109,7 @@ class Captioning:
     needs: ClassVar[Needs] = "captioner"
     scoring: CaptionScoring = field(default_factory=CaptionScoring)
     max_references: int | None = None
-    """Of a clip, the first so many; all of them unless told."""
+    """Of a clip, the first so many that are not empty; all of them unless told."""
     beam: int = 3
     """How many unfinished captions are followed; 1 takes the likeliest word each time."""
     max_tokens: int | None = None
@@ -147,14 +152,26 @@ class Captioning:
             num_empty=num_empty,
             protocol=self._sentence(described, counts, num_empty=num_empty, num_lost=len(failures)),
             unreadable=tuple(map(str, failures)),
+            of_others=self._of_others(captions, references),
         )
 
-    def _written(self, sample: Sample) -> tuple[str, ...]:
-        """The references that the protocol asks for, empty ones among them."""
-        return tuple(sample.captions.get(self.scoring.language, ())[: self.max_references])
+    def _of_others(self, captions: Sequence[str], references: Sequence[tuple[str, ...]]) -> Mapping[str, float]:
+        """The scores of captions that are dealt to other clips: by half the clips on, as neighbours may be alike.
+
+        Without errors of language, which are those of a caption wherever it stands.
+        """
+        half = len(captions) // 2
+        if not half:
+            return {}
+        dealt = [*captions[half:], *captions[:half]]
+        return replace(self.scoring, fluency=None).score(dealt, references=references).corpus
+
+    def _written(self, sample: Sample) -> Sequence[str]:
+        """What people wrote of a clip, empty texts among them."""
+        return sample.captions.get(self.scoring.language, ())
 
     def _references(self, sample: Sample) -> tuple[str, ...]:
-        filled = tuple(text for text in self._written(sample) if text.strip())
+        filled = tuple(text for text in self._written(sample) if text.strip())[: self.max_references]
         if not filled:
             raise ValueError(f"clip {sample.key} has no caption in {self.scoring.language}")
         return filled

@@ -94,7 +94,7 @@ class Classification:
         names, answers = class_names(self.classes), Features(embedder, kind="logits")
         if answers.width != len(names):
             raise ValueError(f"the tower's head tells {answers.width} classes apart, and {len(names)} are named")
-        embeddings: AudioEmbeddings = as_embeddings(answers, clips=clips)
+        embeddings: AudioEmbeddings = as_embeddings(answers, clips=clips, unit=False)
         targets = class_targets(embeddings.samples, classes=names, kind=self.kind)
         lost = f"; {len(embeddings.failures)} unreadable clips are not counted" if embeddings.failures else ""
         return ClassificationResult(

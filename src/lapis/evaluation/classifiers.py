@@ -12,7 +12,7 @@ from lapis.data.classes import class_targets, labels_of
 from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
 from lapis.evaluation.bootstrap import alike, interval, mean_of
-from lapis.evaluation.embeddings import AudioEmbeddings, Listener, as_embeddings
+from lapis.evaluation.embeddings import AudioEmbeddings, Listener, NotFiniteError, as_embeddings
 from lapis.evaluation.features import FeatureKind, Features
 from lapis.evaluation.figure import Figure
 from lapis.evaluation.folds import folds
@@ -28,8 +28,8 @@ Kinds = FeatureKind | tuple[FeatureKind, ...]
 
 
 def plainly(listener: Listener, clips: Sequence[Sample]) -> AudioEmbeddings:
-    """Embed clips, at least one of which must be readable."""
-    return as_embeddings(listener, clips=clips)
+    """Embed clips, at least one of which must be readable; features need not be of unit length."""
+    return as_embeddings(listener, clips=clips, unit=False)
 
 
 def first_features(embedder: Embedder, *, kinds: Kinds) -> tuple[FeatureKind, Listener]:
@@ -137,7 +137,7 @@ def tasks(
 def _unit(part: AudioEmbeddings) -> Vectors:
     for sample, row in zip(part.samples, part.vectors):
         if not np.isfinite(row).all():
-            raise ValueError(f"the features of clip {sample.key} are not finite numbers")
+            raise NotFiniteError(f"the features of clip {sample.key} are not finite numbers")
     norms = np.linalg.norm(part.vectors, axis=1, keepdims=True)
     return (part.vectors / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
 

@@ -1,6 +1,6 @@
 """Two runs against each other: for each figure that is a mean over items, whether the difference is real.
 
-Only what was measured on the same clips by the same protocol is compared; anything else is refused by name.
+Only what was measured on the same clips by the same protocol is compared; anything else is left out by name.
 """
 
 import difflib
@@ -95,8 +95,9 @@ def compare(first: RunResults, *, second: RunResults, only: tuple[str, ...] = ()
             choose them before looking.
 
     Raises:
-        ValueError: they share no benchmark, as runs of two suites; or a benchmark's clips, protocol, prompts or seeds
-            differ, which is named; or nothing of what they share is a mean over items, or is left by `only`.
+        ValueError: nothing can be compared: they share no benchmark, as runs of two suites; or the clips, protocols,
+            prompts or seeds of all of them differ, which is named; or nothing of what they share is a mean over items,
+            or is left by `only`.
     """
     found: list[tuple[str, str, Measured, Measured]] = []
     left_out: dict[str, str] = {}
@@ -113,7 +114,8 @@ def compare(first: RunResults, *, second: RunResults, only: tuple[str, ...] = ()
             left_out[benchmark] = f"only {names[0] if ones[0] else names[1]} has it"
             continue
         if reason := _disagreement(ones[0], ones[1]):
-            raise ValueError(f"{benchmark} is not comparable: {reason}")
+            left_out[benchmark] = reason
+            continue
         for metric in asked:
             reason = _not_paired(metric, ones[0], ones[1])
             if reason:
@@ -189,8 +191,8 @@ def _disagreement(first: Measured, second: Measured) -> str:
             f"the protocol differs, {_first_difference(first.protocol, second.protocol)}",
         ),
         (
-            first.unreadable == second.unreadable,
-            f"other clips could not be read, {first.unreadable[:3]} against {second.unreadable[:3]}",
+            _keys(first) == _keys(second),
+            f"other clips could not be read, {_keys(first)[:3]} against {_keys(second)[:3]}",
         ),
         (
             first.prompts == second.prompts,
@@ -203,6 +205,11 @@ def _disagreement(first: Measured, second: Measured) -> str:
         ),
     )
     return next((said for same, said in asked if not same), "")
+
+
+def _keys(measured: Measured) -> list[str]:
+    """Of the clips that could not be read; the reasons are words of whatever library reads sound there."""
+    return [failure.partition(": ")[0] for failure in measured.unreadable]
 
 
 def _first_difference(first: str, second: str) -> str:
@@ -228,12 +235,12 @@ def _not_paired(metric: str, first: Measured, second: Measured) -> str:
     if metric not in first.figures or metric not in second.figures:
         return "only one run has it"
     if metric not in first.items or metric not in second.items:
-        return "it is no mean over items, or they were not kept"
+        return "it is no mean over items, or its items are not there"
     if len(first.items[metric]) != len(second.items[metric]):
-        raise ValueError(f"{metric}: {len(first.items[metric])} items against {len(second.items[metric])}")
+        return f"{len(first.items[metric])} items against {len(second.items[metric])}"
     groups = first.groups.get(metric), second.groups.get(metric)
     if not all(one is None for one in groups) and not np.array_equal(*groups):  # pyright: ignore[reportArgumentType]
-        raise ValueError(f"{metric}: its items belong to other clips in the two runs")
+        return "its items belong to other clips in the two runs"
     return ""
 
 

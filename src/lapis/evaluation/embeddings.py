@@ -15,6 +15,8 @@ from lapis.model import Embedder
 from lapis.shapes import Vectors, Waveform, Waveforms
 
 TEXTS_AT_ONCE = 256
+FROM_UNIT = 1e-3
+"""So much longer or shorter than one may a vector be that is called a unit vector."""
 
 
 @runtime_checkable
@@ -31,6 +33,10 @@ class Listener(Protocol):
     def width(self) -> int: ...  # noqa: D102
 
     def embed_audio(self, waveforms: Waveforms) -> Vectors: ...  # noqa: D102
+
+
+class NotFiniteError(ValueError):
+    """A model gave a vector or an answer that is not finite numbers: whatever else it gives is not worth a figure."""
 
 
 @dataclass(frozen=True)
@@ -106,24 +112,59 @@ def embed_samples(
 
 
 def embed_texts(embedder: Embedder, *, texts: Sequence[str]) -> Vectors:
-    """Embed texts, each distinct one once: equal texts get equal vectors, and memory stays bounded."""
+    """Embed texts, each distinct one once: equal texts get equal vectors, and memory stays bounded.
+
+    Raises:
+        ValueError: a vector is not of unit length.
+    """
     distinct = list(dict.fromkeys(texts))
     batches = [
         embedder.embed_text(distinct[begin : begin + TEXTS_AT_ONCE]) for begin in range(0, len(distinct), TEXTS_AT_ONCE)
     ]
     vectors = np.concatenate(batches) if batches else np.zeros((0, embedder.width), np.float32)
+    check_unit(vectors, model=embedder, of=distinct)
     row_of = {text: row for row, text in enumerate(distinct)}
     return vectors[[row_of[text] for text in texts]]
 
 
-def as_embeddings(embedder: Listener, *, clips: AudioEmbeddings | Sequence[Sample]) -> AudioEmbeddings:
-    """What a protocol was given, embedded if it is not yet, and at least one clip of it readable.
+def check_unit(vectors: Vectors, *, model: Listener, of: Sequence[object]) -> None:
+    """See that the product of two vectors is their cosine. What is not finite is for others to refuse.
+
+    Args:
+        vectors: of a model.
+        model: that gave them, for messages.
+        of: what the vectors are of, for messages.
 
     Raises:
-        ValueError: no clip could be read.
+        ValueError: a vector is not of unit length.
+    """
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    if (off := np.isfinite(lengths) & (np.abs(lengths - 1) > FROM_UNIT)).any():
+        first = int(np.argmax(off))
+        raise ValueError(
+            f"{model.identity} gave {of[first]!r} a vector of length {lengths[first]:.4g}, and {int(off.sum())} of "
+            f"{len(vectors)} are not of length 1: cosines are compared, so an embedder has to give unit vectors"
+        )
+
+
+def as_embeddings(
+    embedder: Listener, *, clips: AudioEmbeddings | Sequence[Sample], unit: bool = True
+) -> AudioEmbeddings:
+    """What a protocol was given, embedded if it is not yet, and at least one clip of it readable.
+
+    Args:
+        embedder: what hears.
+        clips: or their embeddings.
+        unit: whether the vectors are to be of unit length, as they are where cosines are compared.
+
+    Raises:
+        ValueError: no clip could be read, or a vector is not of unit length where it has to be.
     """
     embeddings = clips if isinstance(clips, AudioEmbeddings) else embed_samples(embedder, samples=clips)
     if not embeddings.samples:
         reasons = "; ".join(str(failure) for failure in embeddings.failures[:3]) or "none was given"
         raise ValueError(f"no clip to evaluate: {reasons}")
+    if unit:
+        keys = [sample.key for sample in embeddings.samples]
+        check_unit(embeddings.vectors, model=embedder, of=keys)
     return embeddings

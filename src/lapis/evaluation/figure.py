@@ -55,7 +55,10 @@ class Result(Protocol):
 
     @property
     def protocol(self) -> str:
-        """In one sentence what was measured."""
+        """In one sentence what was measured, in words that are the same for every model on the same clips.
+
+        What the model itself decides (the best of its layers, say) is in a field `chosen`, where there is such.
+        """
         ...
 
     def to_dict(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
 from lapis.evaluation.classification import METRIC, chance, recognised, score
 from lapis.evaluation.fine_tuning_loop import answers, tune
-from lapis.evaluation.fine_tuning_tower import Tuning, check_trainable, told
+from lapis.evaluation.fine_tuning_tower import Tuning, check_trainable, missing, told
 from lapis.evaluation.folds import folds
 from lapis.evaluation.seeded import SeededResult, over_folds, over_seeds
 from lapis.evaluation.subject import Needs
@@ -119,7 +119,8 @@ class FineTuning:
         found = [answers(tower, test, kind=self.kind) for tower in towers]
         targets = found[0].targets
         scores = [score(of.logits, targets=targets, kind=self.kind) for of in found]
-        who = f"{num_held_out(len(train), tuning)} of them, held out" if decides is None else f"{len(decides)} others"
+        held = num_held_out(len(train), tuning) if decides is None else 0
+        who = f"{held} others of the {len(train)} training clips" if decides is None else f"{len(decides)} others"
         if decides is test:
             who = "the test clips themselves, as the released code does, so that the figure is too good"
         unread = {reason for of in (*towers, *found) for reason in of.unread}
@@ -133,11 +134,12 @@ class FineTuning:
             num_clips=len(targets),
             protocol=(
                 f"{METRIC[self.kind]} on {len(targets)} clips of the whole audio tower and a head, trained on "
-                f"{len(train)} clips: {told(tuning, model=model, kind=self.kind)}; of its epochs the one with the best "
+                f"{len(train) - held} clips: {told(tuning, kind=self.kind)}; of its epochs the one with the best "
                 f"score on {who}; the mean of {len(scores)} seeds."
                 + (f" {len(unread)} clips could not be read and are not counted." if unread else "")
             ),
             unreadable=tuple(sorted(unread)),
+            chosen=missing(tuning, model=model),
             seeds=tuning.seeds,
             correct=()
             if self.kind == "multi-label"

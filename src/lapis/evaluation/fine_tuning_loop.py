@@ -203,7 +203,7 @@ def answers(tuned: Tuned, clips: Sequence[Sample], *, kind: Kind) -> Answers:
     Raises:
         ValueError: no clip can be read.
     """
-    read = as_embeddings(tuned, clips=clips)
+    read = as_embeddings(tuned, clips=clips, unit=False)
     targets = class_targets(read.samples, classes=tuned.objective.classes, kind=kind)
     return Answers(read.vectors, targets, tuple(str(failure) for failure in read.failures))
 

@@ -1,6 +1,6 @@
 """The tower that fine-tuning trains: how it is trained, and the copy of a model's tower that is made for it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -68,23 +68,45 @@ class Tuning:
             raise ValueError("resize comes after augment: expected what is silenced, or SpecAugment.Config of no masks")
 
 
-def told(tuning: Tuning, *, model: JointModel, kind: Kind) -> str:
-    """How a model's tower is trained, in words, for the protocol's sentence."""
-    tower, optimizer = model.audio_encoder, type(tuning.optimizer).__name__
-    heard = [f"{tuning.epochs} epochs of {optimizer} at {tuning.learning_rate:g}, {tuning.clips} clips a batch"]
+def told(tuning: Tuning, *, kind: Kind) -> str:
+    """How a tower is trained, in words, for the protocol's sentence."""
+    heard = [
+        f"{tuning.epochs} epochs of {tuning.optimizer} at {tuning.learning_rate:g}, {tuning.warmup_epochs} of them of "
+        f"warmup, {tuning.clips} clips a batch, at most {tuning.clip_seconds:g} s of a clip, {tuning.precision}"
+    ]
     if tuning.divided and kind == "single-label":
         heard.append("loss divided by the number of classes")
     if tuning.mixup:
         heard.append(f"mixup {tuning.mixup:g}")
     if tuning.augment is not None:
-        names = "SpecAugment and random resize crop" if tuning.resize else "SpecAugment"
-        heard.append(names if isinstance(tower, M2d | Slap) else f"no {names}, which this tower has not")
+        heard.append(f"{_augmented(tuning)} ({_values(tuning.augment)})")
     if tuning.masking is not None:
-        mask = f"{tuning.masking.ratio:.0%} of patches left out"
-        heard.append(mask if isinstance(tower, M2d) else "no patches left out, as only M2D's tower can")
+        heard.append(f"{tuning.masking.ratio:.0%} of patches left out ({_values(tuning.masking)})")
+    if tuning.frames is not None:
+        heard.append(f"M2D's positions for {tuning.frames} frames")
+    if tuning.frozen_patches:
+        heard.append("M2D's layer of patches held")
     if tuning.balanced_draws is not None:
         heard.append(f"{tuning.balanced_draws} balanced draws an epoch")
     return ", ".join(heard)
+
+
+def missing(tuning: Tuning, *, model: JointModel) -> str:
+    """What of it this model's tower cannot do, as a sentence; empty where it can do all."""
+    tower, without = model.audio_encoder, []
+    if tuning.augment is not None and not isinstance(tower, M2d | Slap):
+        without.append(f"no {_augmented(tuning)}, which this tower has not")
+    if tuning.masking is not None and not isinstance(tower, M2d):
+        without.append("no patches left out, as only M2D's tower can")
+    return f"On this tower: {', '.join(without)}." if without else ""
+
+
+def _values(config: Masking | SpecAugment.Config) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asdict(config).items())
+
+
+def _augmented(tuning: Tuning) -> str:
+    return "SpecAugment and random resize crop" if tuning.resize else "SpecAugment"
 
 
 def check_trainable(embedder: object) -> JointModel:

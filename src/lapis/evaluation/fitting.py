@@ -59,6 +59,14 @@ class Fitting:
             raise ValueError(f"expected clips, epochs, patience above zero, held_out within (0, 1), a seed; got {self}")
 
 
+def told(fitting: Fitting) -> str:
+    """How the layer is fitted, in words, for the protocol's sentence."""
+    return (
+        f"Adam at {fitting.learning_rate:g}, {fitting.clips} clips a batch, at most {fitting.epochs} epochs, "
+        f"an end after {fitting.patience} without a better score"
+    )
+
+
 @dataclass(frozen=True)
 class Layer:
     """A fitted layer, the standardisation before it, and how it came about."""

@@ -35,7 +35,7 @@ class KeywordsResult:
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """The mean over languages; over those given to training and those never given, where known; each language."""
-        each = {f"accuracy {language}": of.figures["accuracy"] for language, of in self.by_language.items()}
+        each = {f"accuracy {language}": of.accuracy_figure for language, of in self.by_language.items()}
         parts = {} if self.trained is None else self.by_training(self.trained)
         return {"accuracy": self.mean(self.by_language)} | parts | each
 

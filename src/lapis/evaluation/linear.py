@@ -13,9 +13,9 @@ from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
 from lapis.evaluation.classification import METRIC, chance, recognised, score
 from lapis.evaluation.classifiers import Embed, Kinds, check_kinds, first_features, plainly
-from lapis.evaluation.embeddings import AudioEmbeddings, Listener
+from lapis.evaluation.embeddings import AudioEmbeddings, Listener, NotFiniteError
 from lapis.evaluation.features import FeatureKind, Features
-from lapis.evaluation.fitting import Fitting, Labelled, Layer, fit, num_held_out
+from lapis.evaluation.fitting import Fitting, Labelled, Layer, fit, num_held_out, told
 from lapis.evaluation.folds import folds
 from lapis.evaluation.seeded import SeededResult, over_folds, over_seeds
 from lapis.evaluation.subject import Needs
@@ -100,7 +100,8 @@ class LinearProbe:
             "kind": self.kind,
             "fitting": self.fitting,
             "unreadable": tuple(str(failure) for part in parts for failure in part.failures),
-            "of": self._sentence(parts, features=kind),
+            "of": self._sentence(parts),
+            "chosen": "" if isinstance(self.features, str) else f"Features {kind!r}.",
             "layers": listener.num_layers if isinstance(listener, Features) else 1,
             "layer": self.layer if kind == "layers" else None,
         }
@@ -119,9 +120,13 @@ class LinearProbe:
             raise ValueError(f"layer: expected one of {listener.num_layers}, got {self.layer}")
         return kind, listener
 
-    def _sentence(self, parts: Sequence[AudioEmbeddings], *, features: str) -> str:
+    def _sentence(self, parts: Sequence[AudioEmbeddings]) -> str:
         lost = sum(len(part.failures) for part in parts)
-        return f"features {features!r}" + (f"; {lost} unreadable clips are not counted" if lost else "")
+        several = () if isinstance(self.features, str) else self.features
+        of = f"features, the first that the model has of {', '.join(several)}"
+        return (of if several else f"features {self.features!r}") + (
+            f"; {lost} unreadable clips are not counted" if lost else ""
+        )
 
 
 def probe(
@@ -132,6 +137,7 @@ def probe(
     kind: Kind = "single-label",
     fitting: Fitting = EVAR,
     of: str = "features",
+    chosen: str = "",
     unreadable: tuple[str, ...] = (),
     layers: int = 1,
     layer: int | None = None,
@@ -145,6 +151,7 @@ def probe(
         kind: one label a clip, or several.
         fitting: how it is fitted.
         of: names the features, for the protocol.
+        chosen: what of them is the model's own, for the result.
         unreadable: clips, for the result.
         layers: as many features of a clip of equal width stand side by side, of which one is taken.
         layer: which, counted from 1; that with the best validation score unless told, and among equals the one with the
@@ -156,7 +163,7 @@ def probe(
     """
     for name, part in (("training", train), ("validation", validation), ("test", test)):
         if part is not None and not np.isfinite(part.features).all():
-            raise ValueError(f"a {name} clip has features that are not finite numbers")
+            raise NotFiniteError(f"a {name} clip has features that are not finite numbers")
     decides = test if validation is None and fitting.as_released else validation
     choosing = layers > 1 and layer is None
     if choosing and decides is test:
@@ -166,15 +173,16 @@ def probe(
         given = train.layer(number, of=layers)
         asked = None if decides is None else decides.layer(number, of=layers)
         by_layer[number] = [fit(given, asked, kind=kind, fitting=fitting, seed=seed) for seed in fitting.seeds]
-    chosen = max(by_layer, key=lambda number: _validated(by_layer[number]))
-    fitted, tested = by_layer[chosen], test.layer(chosen, of=layers)
+    best = max(by_layer, key=lambda number: _validated(by_layer[number]))
+    fitted, tested = by_layer[best], test.layer(best, of=layers)
     answers = [one(tested.features) for one in fitted]
     scores = [score(of, targets=test.targets, kind=kind) for of in answers]
     if layers > 1:
-        of += f" of layer {chosen} of {layers}, " + ("the best in validation" if choosing else "as asked for")
-    held = f"{num_held_out(train, fitting)} of them" if decides is None else f"{len(decides)} others"
+        chosen += f" Layer {best} of {layers}, {'the best in validation' if choosing else 'as asked for'}."
+    held = num_held_out(train, fitting) if decides is None else 0
+    who = f"{held} others of the {len(train)} training clips" if decides is None else f"{len(decides)} others"
     if decides is test:
-        held = "the test clips themselves, as the released code does, so that the figure is too good"
+        who = "the test clips themselves, as the released code does, so that the figure is too good"
     return LinearResult(
         metric=METRIC[kind],
         **over_seeds(scores),
@@ -185,11 +193,12 @@ def probe(
         num_clips=len(test),
         protocol=(
             f"{METRIC[kind]} on {len(test)} clips of one linear layer on standardised, frozen {of}; fitted on "
-            f"{len(train)} clips, stopped on {held}; the mean of {len(scores)} seeds."
+            f"{len(train) - held} clips, stopped on {who}; {told(fitting)}; the mean of {len(scores)} seeds."
         ),
         unreadable=unreadable,
+        chosen=chosen.lstrip(),
         seeds=fitting.seeds,
-        layers=(chosen,) if layers > 1 else (),
+        layers=(best,) if layers > 1 else (),
         correct=()
         if kind == "multi-label"
         else (np.mean([recognised(of, targets=test.targets) for of in answers], axis=0),),

@@ -1,6 +1,8 @@
 """Frame-level detection: when is each class heard in a longer sound, asked by texts and measured against known times.
 
 What measures takes the scores of any system (`localised`); `Localisation` makes them of an embedder and its prompts.
+Whoever only hears that something sounds finds much of what is asked for. So each figure stands beside that of systems
+which know no class: one says that all classes always sound, and one that they do where it is loud.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,57 +13,53 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float64
 
-from lapis.evaluation.bootstrap import Statistic, Weights, interval
+from lapis.evaluation.detection import (
+    Detected,
+    System,
+    Thresholds,
+    always_on,
+    best_thresholds,
+    detected,
+    f1,
+    f1_interval,
+    hindrance,
+)
 from lapis.evaluation.figure import Figure
-from lapis.evaluation.frames import frame_scores
-from lapis.evaluation.metrics import areas_under_curve
-from lapis.evaluation.planted import Scene
-from lapis.evaluation.psds import SCENARIOS, detections_of, psds
-from lapis.evaluation.sound_events import Counts, count_events, count_segments, f1_by_class, heard_in_frames
+from lapis.evaluation.frames import frame_scores, levels
+from lapis.evaluation.planted import PlantedScenes, Scene
+from lapis.evaluation.psds import OPERATING_POINTS
 from lapis.evaluation.zeroshot import class_vectors
 from lapis.model import Embedder
-from lapis.search.events import Events, FrameScores, events_of
+from lapis.search.events import Events, FrameScores
 from lapis.search.frames import Hearing, smoothed
 from lapis.values import check_choice
 
-THRESHOLDS = 60
-"""That are tried on the validation scenes."""
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """From which score on a class is heard, one for all classes; each kind of counting has its own."""
-
-    events: float
-    segments: float
+__all__ = ["Localisation", "LocalisationResult", "System", "Thresholds", "best_thresholds", "localised"]
 
 
 @dataclass(frozen=True)
 class LocalisationResult:
-    """What was found where. `events` and `segments` are counts of each scene and class."""
+    """What was found where."""
 
-    events: Counts
-    segments: Counts
-    areas: Mapping[str, float]
-    """AUROC over all frames, of each class that sounds in the middle of one."""
-    detection_scores: Mapping[str, float]
-    """PSDS1 and PSDS2."""
+    found: Detected
+    baselines: Mapping[str, Mapping[str, float]]
+    """The same figures of systems that know no class, by their names."""
     thresholds: Thresholds
     classes: tuple[str, ...]
     prompts: Mapping[str, tuple[str, ...]]
     num_frames: int
     protocol: str
+    unreadable: tuple[str, ...] = ()
+    """Clips that are in no scene, and why."""
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
-        """Means over classes; the F1 have 95 % intervals over scenes, which need no new counting."""
-        figures = {
-            name: Figure(float(np.mean(_f1(counts))), None, _interval(counts))
-            for name, counts in (("event F1", self.events), ("segment F1", self.segments))
+        """Means over classes, whose `chance` is the best of the baselines; the F1 have 95 % intervals over scenes."""
+        within = {"event F1": f1_interval(self.found.events), "segment F1": f1_interval(self.found.segments)}
+        return {
+            name: Figure(value, max(of[name] for of in self.baselines.values()), within.get(name))
+            for name, value in self.found.figures.items()
         }
-        figures |= {name: Figure(value) for name, value in self.detection_scores.items()}
-        areas = {"AUROC": Figure(float(np.mean(list(self.areas.values()))), 0.5)} if self.areas else {}
-        return figures | areas
 
     @property
     def items(self) -> dict[str, Float64[np.ndarray, "_scenes"]]:
@@ -72,14 +70,17 @@ class LocalisationResult:
         """The same as plain values, ready for JSON."""
         return {
             "classes": list(self.classes),
-            "event_f1": dict(zip(self.classes, _f1(self.events).tolist())),
-            "segment_f1": dict(zip(self.classes, _f1(self.segments).tolist())),
-            "areas": dict(self.areas),
+            "event_f1": dict(zip(self.classes, f1(self.found.events).tolist())),
+            "segment_f1": dict(zip(self.classes, f1(self.found.segments).tolist())),
+            "areas": dict(self.found.areas),
+            "areas_within": dict(self.found.areas_within),
+            "baselines": {name: dict(figures) for name, figures in self.baselines.items()},
             "thresholds": asdict(self.thresholds),
             "prompts": {name: list(texts) for name, texts in self.prompts.items()},
-            "num_scenes": len(self.events.hits),
+            "num_scenes": len(self.found.events.hits),
             "num_frames": self.num_frames,
             "protocol": self.protocol,
+            "unreadable": list(self.unreadable),
             "figures": {name: asdict(figure) for name, figure in self.figures.items()},
         }
 
@@ -93,6 +94,7 @@ def localised(
     thresholds: Thresholds,
     protocol: str,
     prompts: Mapping[str, tuple[str, ...]] | None = None,
+    baselines: Mapping[str, System] | None = None,
 ) -> LocalisationResult:
     """Measure the scores of any system.
 
@@ -104,46 +106,44 @@ def localised(
         thresholds: not chosen on these scenes.
         protocol: where the scores are from, in words; how they are measured is added.
         prompts: by which they were made, where they were by texts.
+        baselines: systems that know no class, with scores of the same frames; "all classes always" is added.
 
     Raises:
         ValueError: the parts do not fit together, an event's label is not among the classes, or a class has no event
             or sounds in every frame.
     """
-    if not len(frames) == len(reference) == len(seconds):
-        raise ValueError(f"expected as many scenes, got {len(frames)}, {len(reference)} and {len(seconds)}")
     labels = {event.label for scene in reference for event in scene}
     if odd := sorted(labels ^ set(classes)):
         raise ValueError(f"expected the classes of the events, {odd[0]!r} is among one of the two only")
-    for number, scene in enumerate(frames):
-        if scene.scores.shape[1] != len(classes):
-            raise ValueError(f"scene {number} has scores of {scene.scores.shape[1]} classes, expected {len(classes)}")
-    pooled = np.concatenate([scene.scores for scene in frames])
-    heard = np.concatenate(
-        [heard_in_frames(events, seconds=of.seconds, classes=classes) for of, events in zip(frames, reference)]
-    )
-    # An event between the middles of two frames sounds in none, so its class may have no curve.
-    curved = np.asarray(heard.any(axis=0))
-    curves = [name for name, there in zip(classes, curved) if there]
-    missed = len(classes) - len(curves)
-    detections = detections_of(frames, classes=classes)
+    systems = [System(frames, thresholds), *(baselines or {}).values()]
+    for system in systems:
+        if not len(system.frames) == len(reference) == len(seconds):
+            raise ValueError(f"expected as many scenes, got {len(system.frames)}, {len(reference)} and {len(seconds)}")
+        for number, scene in enumerate(system.frames):
+            if (width := scene.scores.shape[1]) != len(classes):
+                raise ValueError(f"scene {number} has scores of {width} classes, expected {len(classes)}")
+    found, *others = (detected(of, reference=reference, seconds=seconds, classes=classes) for of in systems)
+    always = always_on(reference, seconds=seconds, classes=classes)
+    names = ["all classes always", *(baselines or {})]
+    missed = len(classes) - len(found.areas)
+    reasons = {name: hindrance(of) for name, of in (("event F1", found.events), ("segment F1", found.segments))}
+    untold = dict.fromkeys(reason for reason in reasons.values() if reason)
     return LocalisationResult(
-        events=_event_counts(frames, reference, classes, thresholds.events),
-        segments=_segment_counts(frames, reference, classes, thresholds.segments),
-        areas=dict(zip(curves, areas_under_curve(pooled.T[curved], relevant=heard.T[curved]).tolist())),
-        detection_scores={
-            name: psds(reference, detections=detections, seconds=seconds, classes=classes, scenario=scenario)
-            for name, scenario in SCENARIOS.items()
-        },
+        found=found,
+        baselines=dict(zip(names, [always, *(of.figures for of in others)])),
         thresholds=thresholds,
         classes=tuple(classes),
         prompts=prompts or {},
-        num_frames=len(pooled),
+        num_frames=sum(len(of.seconds) for of in frames),
         protocol=(
             f"Localisation of {sum(map(len, reference))} events of {len(classes)} classes in {len(frames)} scenes, "
             f"{sum(seconds) / 60:.1f} minutes, {protocol}; event F1 with a collar of 0.2 s, at the end also 20 % "
-            f"of the event, segment F1 of 1 s, means over classes; PSDS over {len(detections)} thresholds a class; "
-            f"AUROC of frames by their middles, the mean over classes"
-            f"{f' but {missed}, whose events lie between frames' if missed else ''}."
+            f"of the event, segment F1 of 1 s, means over classes; PSDS over at most {OPERATING_POINTS} thresholds a "
+            f"class; AUROC of frames by their middles, the mean over classes"
+            f"{f' but {missed}, whose events lie between frames' if missed else ''}, and of the frames in which "
+            f"something sounds; intervals of the F1 by the jackknife over scenes"
+            f"{f', none here as {next(iter(untold))}' if untold else ''}; chance is the best that "
+            f"{' or '.join(names)} reaches, knowing no class."
         ),
     )
 
@@ -175,93 +175,55 @@ class Localisation:
         """
         classes = tuple(self.prompts)
         vectors = class_vectors(embedder, prompts=self.prompts)
-        known = [self._frames(embedder, scene, vectors) for scene in validation]
+        known, known_levels = self._heard(embedder, validation, vectors)
         usual = np.concatenate([of.scores for of in known]).mean(axis=0)
-        known, asked = (
-            [replace(of, scores=of.scores - usual) for of in frames]
-            for frames in (known, [self._frames(embedder, scene, vectors) for scene in scenes])
-        )
+        asked, levels_asked = self._heard(embedder, scenes, vectors)
+        known, asked = ([replace(of, scores=of.scores - usual) for of in frames] for frames in (known, asked))
+        events = [scene.events for scene in validation]
         how = (
             "vectors of the tower's instants"
             if self.hearing == "dense"
             else f"windows of {self.window_seconds:g} s each {self.hop_seconds:g} s"
         )
         within = f" in {', '.join(self.languages)}" if self.languages else ""
-        return localised(
+        left_out = [of for part in (scenes, validation) if isinstance(part, PlantedScenes) for of in part.failures]
+        result = localised(
             asked,
             reference=[scene.events for scene in scenes],
             seconds=[scene.seconds for scene in scenes],
             classes=classes,
-            thresholds=best_thresholds(known, reference=[scene.events for scene in validation], classes=classes),
+            thresholds=best_thresholds(known, reference=events, classes=classes),
             protocol=(
                 f"cosines of prompts{within} and {how}, centred by class, median over {self.smooth_seconds:g} s, "
                 f"thresholds from {len(validation)} other scenes"
+                f"{f'; {len(left_out)} clips that cannot be read or are silent are in no scene' if left_out else ''}"
             ),
             prompts=self.prompts,
+            baselines={
+                "all classes where it is loud": System(
+                    levels_asked, best_thresholds(known_levels, reference=events, classes=classes)
+                )
+            },
         )
+        return replace(result, unreadable=tuple(map(str, left_out)))
 
-    def _frames(self, embedder: Embedder, scene: Scene, vectors: Float[np.ndarray, "classes width"]) -> FrameScores:
-        frames = frame_scores(
-            embedder,
-            scene.waveform(sample_rate=embedder.sample_rate),
-            class_vectors=vectors,
-            hearing=self.hearing,
-            window_seconds=self.window_seconds,
-            hop_seconds=self.hop_seconds,
-        )
-        return smoothed(frames, smooth_seconds=self.smooth_seconds)
-
-
-def best_thresholds(
-    frames: Sequence[FrameScores], *, reference: Sequence[Events], classes: Sequence[str]
-) -> Thresholds:
-    """Those with the highest mean F1 over the classes that these scenes have; the highest of equals.
-
-    Raises:
-        ValueError: there is no scene with an event of one of the classes.
-    """
-    there = [[event for event in scene if event.label in classes] for scene in reference]
-    if not any(there):
-        raise ValueError(f"expected validation scenes with events of {len(classes)} classes, got none")
-    pooled = np.sort(np.concatenate([of.scores.ravel() for of in frames]))[::-1]
-    places = np.unique(np.round(np.geomspace(1, len(pooled), THRESHOLDS)).astype(int)) - 1
-    tried = np.unique(pooled[places])[::-1]
-    best = []
-    for count in (_event_counts, _segment_counts):
-        counts = (count(frames, there, classes, float(value)) for value in tried)
-        scores = [float(np.nanmean(_f1(of, of_reference=True))) for of in counts]
-        best.append(float(tried[int(np.argmax(scores))]))
-    return Thresholds(*best)
-
-
-def _event_counts(
-    frames: Sequence[FrameScores], reference: Sequence[Events], classes: Sequence[str], threshold: float
-) -> Counts:
-    found = [events_of(of, classes=classes, threshold=threshold) for of in frames]
-    return count_events(reference, estimated=found, classes=classes)
-
-
-def _segment_counts(
-    frames: Sequence[FrameScores], reference: Sequence[Events], classes: Sequence[str], threshold: float
-) -> Counts:
-    found = [events_of(of, classes=classes, threshold=threshold) for of in frames]
-    return count_segments(reference, estimated=found, classes=classes)
-
-
-def _f1(counts: Counts, *, of_reference: bool = False) -> Float64[np.ndarray, "classes"]:
-    """Of each class over all scenes; where asked for, only of classes that the reference has."""
-    hits, reference, estimated = (of.sum(axis=0) for of in (counts.hits, counts.reference, counts.estimated))
-    values = f1_by_class(hits, reference=reference, estimated=estimated)
-    return np.where(reference > 0, values, np.nan) if of_reference else values
-
-
-def _interval(counts: Counts) -> tuple[float, float] | None:
-    parts = [of.astype(np.float64) for of in (counts.hits, counts.reference, counts.estimated)]
-
-    def statistic(weights: Weights) -> Float64[np.ndarray, "draws"]:
-        hits, reference, estimated = (weights @ of for of in parts)
-        values = f1_by_class(hits, reference=reference, estimated=estimated)
-        return np.nanmean(np.where(reference > 0, values, np.nan), axis=1)
-
-    drawn: Statistic = statistic
-    return interval(drawn, clusters=np.arange(len(counts.hits)))
+    def _heard(
+        self, embedder: Embedder, scenes: Sequence[Scene], vectors: Float[np.ndarray, "classes width"]
+    ) -> tuple[list[FrameScores], list[FrameScores]]:
+        """The scores of each scene, and in the same frames the level of the sound as the score of every class."""
+        scores, loud = [], []
+        for scene in scenes:
+            waveform = scene.waveform(sample_rate=embedder.sample_rate)
+            frames = frame_scores(
+                embedder,
+                waveform,
+                class_vectors=vectors,
+                hearing=self.hearing,
+                window_seconds=self.window_seconds,
+                hop_seconds=self.hop_seconds,
+            )
+            level = levels(waveform, sample_rate=embedder.sample_rate, seconds=frames.seconds)
+            alike = FrameScores(np.repeat(level[:, None], len(vectors), axis=1), frames.seconds)
+            scores.append(smoothed(frames, smooth_seconds=self.smooth_seconds))
+            loud.append(smoothed(alike, smooth_seconds=self.smooth_seconds))
+        return scores, loud

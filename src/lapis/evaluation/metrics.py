@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
 from lapis.evaluation.bootstrap import interval, mean_of, median_of
+from lapis.evaluation.embeddings import NotFiniteError
 from lapis.evaluation.figure import Figure
 from lapis.shapes import Vectors
 
@@ -28,12 +29,12 @@ def cosine_similarity(queries: Vectors, *, candidates: Vectors) -> Float64[np.nd
     the model, would order equal candidates.
 
     Raises:
-        ValueError: a vector is not finite.
+        NotFiniteError: a vector is not finite.
     """
     for name, vectors in (("query", queries), ("candidate", candidates)):
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
-            raise ValueError(f"the vector of {name} {int(np.argmin(finite))} is not finite")
+            raise NotFiniteError(f"the vector of {name} {int(np.argmin(finite))} is not finite")
     return np.round(queries.astype(np.float64) @ candidates.astype(np.float64).T, SIMILARITY_DECIMALS)
 
 
@@ -114,6 +115,22 @@ def chance_best_rank(num_relevant: Int[np.ndarray, "queries"], *, num_candidates
     return float(((num_candidates + 1) / (num_relevant + 1)).mean())
 
 
+def chance_median_rank(num_relevant: Int[np.ndarray, "queries"], *, num_candidates: int) -> float:
+    """The median, over queries and random orders, of the rank of the best relevant candidate.
+
+    Half of all ranks are at or below it; where a rank has exactly half, it lies in the middle before the next one.
+    """
+    different, counts = np.unique(num_relevant, return_counts=True)
+    beyond = np.zeros(num_candidates + 1)  # the share of queries with a rank above 0, 1, 2, ...
+    for relevant, count in zip(different, counts):
+        drawn = np.arange(num_candidates)
+        misses = np.maximum(num_candidates - relevant - drawn, 0) / (num_candidates - drawn)
+        beyond += np.r_[1.0, misses.cumprod()] * count / counts.sum()
+    # A cumulated product may be off in its last bits.
+    at_most, below = (beyond <= 0.5 + 1e-12).argmax(), (beyond < 0.5 - 1e-12).argmax()
+    return float(at_most + below) / 2
+
+
 @dataclass(frozen=True)
 class RetrievalScores:
     """One direction of retrieval. Shares in [0, 1]; `chance_*` are the exact expectations under a random order."""
@@ -131,6 +148,7 @@ class RetrievalScores:
     chance_mean_average_precision_at_10: float
     mean_rank: float
     chance_mean_rank: float
+    chance_median_rank: float
     ranks: Int[np.ndarray, "queries"] = field(compare=False, repr=False)
     precisions: Float64[np.ndarray, "queries"] = field(compare=False, repr=False)
     """At 10."""
@@ -155,7 +173,7 @@ class RetrievalScores:
             "mAP@10": Figure(
                 self.mean_average_precision_at_10, self.chance_mean_average_precision_at_10, within["mAP@10"]
             ),
-            "median rank": Figure(self.median_rank, None, median, unit="rank"),
+            "median rank": Figure(self.median_rank, self.chance_median_rank, median, unit="rank"),
             "mean rank": Figure(self.mean_rank, self.chance_mean_rank, within["mean rank"], unit="rank"),
         }
 
@@ -203,6 +221,7 @@ def retrieval_scores(
         ),
         mean_rank=float(best.mean()),
         chance_mean_rank=chance_best_rank(num_relevant, num_candidates=num_candidates),
+        chance_median_rank=chance_median_rank(num_relevant, num_candidates=num_candidates),
         ranks=best,
         precisions=precisions,
         clusters=np.arange(len(best)) if clusters is None else clusters,

@@ -6,12 +6,14 @@ ends where something is heard.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from jaxtyping import Float64
 
 from lapis import audio
 from lapis.data.sample import Sample
+from lapis.evaluation.embeddings import Failure
 from lapis.search.events import Event
 from lapis.shapes import Waveform
 
@@ -70,6 +72,27 @@ class Scene:
         return whole / max(1.0, float(np.abs(whole).max()))
 
 
+@dataclass(frozen=True)
+class PlantedScenes(Sequence[Scene]):
+    """Scenes, and the clips that are in none of them."""
+
+    scenes: tuple[Scene, ...]
+    failures: tuple[Failure, ...] = ()
+    """Clips that cannot be read or are silent."""
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    @overload
+    def __getitem__(self, index: int) -> Scene: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Scene, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Scene | tuple[Scene, ...]:
+        return self.scenes[index]
+
+
 def planted_events(
     clips: Sequence[Sample],
     *,
@@ -79,8 +102,10 @@ def planted_events(
     longest_seconds: float = 3.0,
     decibels: tuple[float, float] = (10.0, 30.0),
     seed: int = 0,
-) -> list[Scene]:
+) -> PlantedScenes:
     """Scenes of labelled clips, dealt so that each clip comes once before any comes again.
+
+    A clip that cannot be read or is silent is in none of them, and among the `failures`.
 
     Args:
         clips: with one label each.
@@ -92,7 +117,8 @@ def planted_events(
         seed: of all that is drawn.
 
     Raises:
-        ValueError: a clip has not one label or cannot be read, or the events do not fit into a scene.
+        ValueError: a clip has not one label, fewer clips than a scene has events can be planted, or the events do not
+            fit into a scene.
     """
     if len(clips) < events or events < 1:
         raise ValueError(f"expected {events} clips for a scene or more, got {len(clips)}")
@@ -101,16 +127,25 @@ def planted_events(
     for clip in clips:
         if len(clip.labels) != 1:
             raise ValueError(f"clip {clip.key}: expected one label, got {clip.label!r}")
-    heard = [_heard(clip, longest_seconds) for clip in clips]
+    heard: list[_Part] = []
+    failures: list[Failure] = []
+    for clip in clips:
+        try:
+            heard.append(_heard(clip, longest_seconds))
+        except (OSError, ValueError) as error:
+            failures.append(Failure(clip, str(error)))
+    if len(heard) < events:
+        reasons = "".join(f"; {failure}" for failure in failures[:3])
+        raise ValueError(f"expected {events} clips for a scene or more, got {len(heard)}{reasons}")
     random = np.random.default_rng(seed)
     deck: list[int] = []
     made = []
-    for number in range(-(-len(clips) // events) if scenes is None else scenes):
+    for number in range(-(-len(heard) // events) if scenes is None else scenes):
         if len(deck) < events:
             left = set(deck)
-            deck += [int(clip) for clip in random.permutation(len(clips)) if clip not in left]
+            deck += [int(clip) for clip in random.permutation(len(heard)) if clip not in left]
         dealt, deck = deck[:events], deck[events:]
-        lengths = np.array([heard[clip][1] for clip in dealt])
+        lengths = np.array([heard[clip].seconds for clip in dealt])
         gaps = GAP_SECONDS + random.dirichlet(np.ones(events + 1)) * (
             seconds - lengths.sum() - GAP_SECONDS * (events + 1)
         )
@@ -118,34 +153,40 @@ def planted_events(
         louder = random.uniform(*decibels, size=events)
         planted = tuple(
             Planted(
-                clips[clip],
-                heard[clip][0],
-                float(10 ** ((NOISE_DECIBELS + above) / 20) / heard[clip][2]),
-                Event(clips[clip].labels[0], float(begin), float(begin + length)),
+                heard[clip].clip,
+                heard[clip].from_seconds,
+                float(10 ** ((NOISE_DECIBELS + above) / 20) / heard[clip].level),
+                Event(heard[clip].clip.labels[0], float(begin), float(begin + length)),
             )
             for clip, begin, length, above in zip(dealt, begins, lengths, louder)
         )
         made.append(Scene(f"planted-{seed}-{number:04}", seconds, planted, seed=seed * 1_000_003 + number))
-    return made
+    return PlantedScenes(tuple(made), tuple(failures))
 
 
-def _heard(clip: Sample, longest_seconds: float) -> tuple[float, float, float]:
+@dataclass(frozen=True)
+class _Part:
     """Where in a clip something begins to be heard, for how long, and its root mean square."""
-    try:
-        waveform = audio.read(clip.audio.open(), sample_rate=RATE).astype(np.float64)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"clip {clip.key} cannot be planted: {error}") from error
+
+    clip: Sample
+    from_seconds: float
+    seconds: float
+    level: float
+
+
+def _heard(clip: Sample, longest_seconds: float) -> _Part:
+    waveform = audio.read(clip.audio.open(), sample_rate=RATE).astype(np.float64)
     step = round(STEP_SECONDS * RATE)
     starts = np.arange(0, len(waveform), step)
     power = np.add.reduceat(waveform**2, starts) / step
     if not power.max() > 0:
-        raise ValueError(f"clip {clip.key} is silent, so it cannot be planted")
+        raise ValueError("silent, so it cannot be planted")
     loud = np.flatnonzero(power > power.max() * 10 ** (SILENCE_DECIBELS / 10))
     begin, end = loud[0] * step, min((loud[-1] + 1) * step, len(waveform))
     # A click needs some time around it to be an event, where the clip has it.
     end = min(max(end, begin + round(SHORTEST_SECONDS * RATE)), len(waveform), begin + round(longest_seconds * RATE))
     level = float(np.sqrt((waveform[begin:end] ** 2).mean()))
-    return begin / RATE, (end - begin) / RATE, level
+    return _Part(clip, float(begin / RATE), float((end - begin) / RATE), level)
 
 
 def _pink(num_samples: int, seed: int) -> Waveform:

@@ -43,7 +43,12 @@ class PlantedLocalisation:
         Raises:
             ValueError: see `planted_events` and `Localisation`.
         """
-        asked = cast(ZeroShot, self.asked(clips))
-        of = Localisation(asked.prompts, hearing=self.hearing, languages=asked.languages)
-        validation = planted_events(self.validation.build(), seed=1)
-        return of.run(embedder, scenes=planted_events(clips), validation=validation)
+        scenes, validation = planted_events(clips), planted_events(self.validation.build(), seed=1)
+        planted = list({part.clip.key: part.clip for scene in scenes for part in scene.planted}.values())
+        asked = cast(ZeroShot, self.asked(planted))
+        # A class without an event has nothing to be found, so none of the figures is defined for it.
+        there = {event.label for scene in scenes for event in scene.events}
+        prompts = {label: texts for label, texts in asked.prompts.items() if label in there}
+        return Localisation(prompts, hearing=self.hearing, languages=asked.languages).run(
+            embedder, scenes=scenes, validation=validation
+        )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 from lapis.evaluation.figure import Unit, shown
 
@@ -68,7 +69,10 @@ def bars(places: Sequence[str], *, series: Sequence[Series], title: str, unit: U
 
 
 def radar(places: Sequence[str], *, series: Sequence[Series], title: str) -> str:
-    """Shares in [0, 1] on rays, a polygon each series; one that is named chance is thin and dashed."""
+    """Shares in [0, 1] on rays, a polygon each series; one that is named chance is thin and dashed.
+
+    A polygon breaks at a place without a mark.
+    """
     radius, width, height = 150, 700, 390
     x, y = width / 2, height / 2
     angles = [2 * math.pi * number / len(places) - math.pi / 2 for number in range(len(places))]
@@ -91,12 +95,21 @@ def radar(places: Sequence[str], *, series: Sequence[Series], title: str) -> str
             _text(x + (radius + 14) * math.cos(angle), y + (radius + 14) * math.sin(angle) + down, place, anchor=side)
         )
     for number, one in enumerate(series):
-        shares = [min(max(mark.value, 0.0), 1.0) if mark else 0.0 for mark in one.marks]
-        points = " ".join(at(angle, share) for angle, share in zip(angles, shares))
-        kind = "chance" if one.name == "chance" else f"s{number % 6} area"
+        shares = [min(max(mark.value, 0.0), 1.0) if mark else None for mark in one.marks]
         dash = "" if one.name == "chance" else _dash(number)
-        parts.append(f'<polygon class="{kind}"{dash} points="{points}"/>')
+        if None not in shares:
+            kind = "chance" if one.name == "chance" else f"s{number % 6} area"
+            points = " ".join(at(angle, share) for angle, share in zip(angles, shares) if share is not None)
+            parts.append(f'<polygon class="{kind}"{dash} points="{points}"/>')
+        else:
+            kind = "chance" if one.name == "chance" else f"s{number % 6} line"
+            around = list(zip(angles, shares))
+            for (angle, share), (after, other) in pairwise([*around, around[0]]):
+                if share is not None and other is not None:
+                    parts.append(f'<path class="{kind}"{dash} d="M{at(angle, share)}L{at(after, other)}"/>')
         for angle, share, place in zip(angles, shares, places) if one.name != "chance" else ():
+            if share is None:
+                continue
             cx, cy = at(angle, share).split(",")
             parts.append(
                 f'<circle class="s{number % 6}" cx="{cx}" cy="{cy}" r="3.5">'

@@ -130,19 +130,7 @@ def detections_of(
     pooled = np.concatenate([of.scores for of in frames])
     counts = np.unique(np.round(np.geomspace(1, len(pooled), points)).astype(int))
     thresholds = -np.sort(-pooled, axis=0)[counts - 1]
-    return [
-        [
-            [
-                event
-                for number, label in enumerate(classes)
-                for event in events_of(
-                    FrameScores(of.scores[:, number : number + 1], of.seconds), classes=[label], threshold=row[number]
-                )
-            ]
-            for of in frames
-        ]
-        for row in thresholds
-    ]
+    return [[events_of(of, classes=classes, threshold=row) for of in frames] for row in thresholds]
 
 
 @dataclass(frozen=True)
@@ -156,28 +144,23 @@ class _Tally:
 
     def add(self, true: Events, said: Events, *, number_of: Mapping[str, int], scenario: Scenario) -> None:
         """Count one scene."""
-        covered = np.zeros(len(true))
-        for detection in said:
-            own = number_of[detection.label]
-            overlaps = np.array([_overlap(detection, event) for event in true])
-            length = detection.end_seconds - detection.begin_seconds
-            within = np.zeros(len(number_of))
-            for event, overlap in zip(true, overlaps):
-                within[number_of[event.label]] += overlap / length
-            # A detection that meets no event of its class is wrong however little is asked.
-            if within[own] >= scenario.detection_share and within[own] > 0:
-                mine = np.array([event.label == detection.label for event in true])
-                covered[mine] += overlaps[mine]
-                continue
-            self.wrong[own] += 1
-            other = (within >= scenario.cross_trigger_share) & (within > 0)
-            other[own] = False
-            self.crossed[own] += other
-        for event, seconds in zip(true, covered):
-            if seconds > 0 and seconds / (event.end_seconds - event.begin_seconds) >= scenario.event_share:
-                self.found[number_of[event.label]] += 1
-
-
-def _overlap(first: Event, second: Event) -> float:
-    shared = min(first.end_seconds, second.end_seconds) - max(first.begin_seconds, second.begin_seconds)
-    return max(0.0, shared)
+        of_true, of_said = (np.array([number_of[event.label] for event in of], int) for of in (true, said))
+        spans_true, spans_said = (
+            np.array([(event.begin_seconds, event.end_seconds) for event in of]).reshape(-1, 2) for of in (true, said)
+        )
+        begins = np.maximum(spans_said[:, None, 0], spans_true[:, 0])
+        overlaps = np.maximum(np.minimum(spans_said[:, None, 1], spans_true[:, 1]) - begins, 0.0)
+        lengths = np.diff(spans_said)[:, 0]
+        within = np.zeros((len(said), len(number_of)))
+        for number, overlap in zip(of_true, overlaps.T):
+            within[:, number] += overlap / lengths
+        own = within[np.arange(len(said)), of_said]
+        # A detection that meets no event of its class is wrong however little is asked.
+        right = (own >= scenario.detection_share) & (own > 0)
+        np.add.at(self.wrong, of_said[~right], 1)
+        others = (within >= scenario.cross_trigger_share) & (within > 0)
+        others[np.arange(len(said)), of_said] = False
+        np.add.at(self.crossed, of_said[~right], others[~right])
+        covered = (overlaps * (right[:, None] & (of_said[:, None] == of_true))).sum(axis=0)
+        enough = (covered > 0) & (covered / np.diff(spans_true)[:, 0] >= scenario.event_share)
+        np.add.at(self.found, of_true[enough], 1)

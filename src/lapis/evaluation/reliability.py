@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
-from lapis.calibration import Calibration
+from lapis.calibration import Calibration, percent
 from lapis.data.sample import Sample
 from lapis.evaluation.bootstrap import Statistic, Weights, interval, mean_of
-from lapis.evaluation.calibrating import Pairs
+from lapis.evaluation.calibrating import Pairs, among_the_fit
 from lapis.evaluation.embeddings import AudioEmbeddings, as_embeddings, embed_texts
 from lapis.evaluation.figure import Figure
+from lapis.evaluation.results import data_checksum
 from lapis.evaluation.subject import Needs
 from lapis.model import Embedder
 
@@ -46,7 +47,11 @@ def pairs_of(
         ValueError: no clip can be read, or there is no pair that matches or none that does not.
     """
     embeddings = as_embeddings(embedder, clips=clips)
-    names = [sample.key if sample.label is None else f"label {sample.label}" for sample in embeddings.samples]
+    # By its place, as clips of two folders may have one key.
+    names = [
+        f"clip {place}" if sample.label is None else f"label {sample.label}"
+        for place, sample in enumerate(embeddings.samples)
+    ]
     labels_of: dict[str, dict[str, None]] = {}
     for sample, name in zip(embeddings.samples, names):
         if sample.domain != "speech":
@@ -117,6 +122,8 @@ class ReliabilityResult:
     """The share of matching pairs that do."""
     protocol: str
     unreadable: tuple[str, ...] = ()
+    chosen: str = ""
+    """How the calibration was fitted, which is the model's own and so not in `protocol`."""
 
     @cached_property
     def _bins(self) -> Int[np.ndarray, "texts clips"]:
@@ -173,6 +180,7 @@ class ReliabilityResult:
             "num_clips": self.matches.shape[1],
             "num_matches": int(self.matches.sum()),
             "protocol": self.protocol,
+            "chosen": self.chosen,
             "unreadable": list(self.unreadable),
             "figures": {name: asdict(figure) for name, figure in self.figures.items()},
         }
@@ -221,6 +229,11 @@ class Reliability:
         meaning = self.calibration.meaning(pairs.texts, clips=pairs.clips, prior=self.prior or share)
         cosine = np.clip(pairs.texts.astype(np.float64) @ pairs.clips.astype(np.float64).T, 0, 1)
         within = f" in {', '.join(self.languages)}" if self.languages else ""
+        fitted = self.calibration.fitted
+        known = among_the_fit(embeddings.samples, fitted=fitted)
+        if not known and fitted.checksum == data_checksum(embeddings.samples):  # a fit that kept no clips
+            known = embeddings.samples
+        same = f", {len(known)} of these clips among them: too good" if known else ""
         lost = f"; {len(embeddings.failures)} unreadable clips are not counted" if embeddings.failures else ""
         return ReliabilityResult(
             probabilities=meaning.probability,
@@ -236,10 +249,11 @@ class Reliability:
             heard_matching=float(meaning.heard[pairs.matches].mean()),
             protocol=(
                 f"Probabilities of {pairs.matches.size} pairs of {len(pairs.texts)} captions{within} and "
-                f"{len(pairs.clips)} clips, a caption matching all clips of its label, {share:.2%} of all pairs; "
-                f"{self.calibration.fitted.chosen}, fitted on {self.calibration.fitted.data}; a prior of "
-                f"{self.prior or share:.2%}; ECE over {BINS} bins of equal mass{lost}."
+                f"{len(pairs.clips)} clips, a caption matching all clips of its label, {percent(share, digits=3)} of "
+                f"all pairs; a prior of {percent(self.prior or share, digits=3)}; ECE over {BINS} bins of equal "
+                f"mass{lost}."
             ),
+            chosen=f"{fitted.chosen}, fitted on {fitted.pairs}{same}.",
             unreadable=tuple(str(failure) for failure in embeddings.failures),
         )
 

@@ -19,7 +19,10 @@ def radar(of: Radar) -> str:
         for one in of.series
     )
     drawn = plots.radar(of.places, series=of.series, title=f"Radar of main figures. {told}")
-    caption = "The mean of the main figure over as many benchmarks as stand in brackets. Areas mean nothing, rays do."
+    caption = (
+        "The mean of the main figure over as many benchmarks as stand in brackets, without lines as released and "
+        "variants of a line. Areas mean nothing, rays do; a line breaks where nothing is known."
+    )
     names = legend([one.name for one in of.series])
     return f"<figure><figcaption>{caption}</figcaption>{names}{drawn}</figure>"
 

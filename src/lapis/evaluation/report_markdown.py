@@ -6,29 +6,33 @@ from typing import Any
 
 from lapis.evaluation.compare import rows as compared_rows
 from lapis.evaluation.figure import Figure, shown
-from lapis.evaluation.published import Published
+from lapis.evaluation.published import MARKS, Published
 from lapis.evaluation.report import Report
 from lapis.evaluation.report_details import Detail
 from lapis.evaluation.report_sections import Row, Section
 from lapis.evaluation.report_views import Confusion
-from lapis.evaluation.results import RunResults
+from lapis.evaluation.results import Measured, RunResults
 
 SEEN = "†: the model was trained on training clips of the same corpus."
+OTHER_CLIPS = "the runs measured other clips"
 
 
 class Sources:
     """Numbers the sources of published figures as they are first named."""
 
     def __init__(self) -> None:
-        self._numbers: dict[tuple[str, str, str], int] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
 
     def number(self, figure: Published) -> int:
-        """Of the source, as it was come by, with its note on the protocol."""
-        key = (figure.source, figure.mark, figure.protocol)
+        """Of the source, as it was come by, on which clips, with its note on the protocol."""
+        mark = MARKS[figure.mark]
+        of = f"split {figure.split}" if figure.split else "the split is not named"
+        how = ", ".join([of, *([figure.setting] if figure.setting else [])])
+        key = (figure.source, f"{mark.level}: {mark.meaning}. Protocol: {how}; {figure.protocol}")
         return self._numbers.setdefault(key, len(self._numbers) + 1)
 
-    def __iter__(self) -> Iterator[tuple[int, str, str, str]]:
-        """Number, source, mark, protocol."""
+    def __iter__(self) -> Iterator[tuple[int, str, str]]:
+        """Number, source, and how it was come by and measured."""
         return iter([(number, *key) for key, number in self._numbers.items()])
 
 
@@ -49,7 +53,7 @@ def markdown(report: Report) -> str:
                 header,
                 [
                     [
-                        section.benchmark,
+                        section.benchmark + ("" if section.same_clips else f" ({OTHER_CLIPS})"),
                         row.metric,
                         *map(with_interval, row.figures),
                         chance(row),
@@ -61,7 +65,10 @@ def markdown(report: Report) -> str:
             )
         )
     if report.radar:
-        parts.append("## By domain and task\n\nThe mean of the main figure of so many benchmarks.\n")
+        parts.append(
+            "## By domain and task\n\nThe mean of the main figure of so many benchmarks, without lines as released and "
+            "variants of a line.\n"
+        )
         columns = [[f"{mark.value:.1%}" if mark else "" for mark in one.marks] for one in report.radar.series]
         parts.append(_table(["", *(one.name for one in report.radar.series)], [*zip(report.radar.places, *columns)]))
     parts += [_confused(report)] if report.confusions else []
@@ -77,14 +84,12 @@ def markdown(report: Report) -> str:
         parts += [f"- not compared: {_cell(name)}: {_cell(reason)}\n" for name, reason in comparison.left_out.items()]
     parts.append("## Protocols and prompts\n")
     parts += [_protocol(section, report.names) for section in report.sections]
-    if absent := missing(report.runs):
+    if absent := missing(report.runs, names=report.names):
         parts.append("## Not measured\n")
-        parts += [f"- {_cell(name)}: {_cell(reason)}\n" for name, reason in absent.items()]
+        parts += [f"- {_cell(name)}: {_cell(reason)}\n" for name, reason in absent]
     if listed := list(sources):
         parts.append("## Sources of the published figures\n")
-        parts += [
-            f"{number}. {_cell(source)} ({mark}); {_cell(protocol)}\n" for number, source, mark, protocol in listed
-        ]
+        parts += [f"{number}. {_cell(source)}: {_cell(how)}\n" for number, source, how in listed]
     return "\n".join(parts)
 
 
@@ -115,10 +120,19 @@ def about(runs: Sequence[RunResults]) -> list[tuple[str, list[str]]]:
     return rows + [(name, [run.surroundings.get(name, "") for run in runs]) for name in names]
 
 
-def missing(runs: Sequence[RunResults]) -> dict[str, str]:
-    """Benchmarks that no run has, and why."""
-    measured = {name for run in runs for name in run.benchmarks}
-    return {name: reason for run in runs for name, reason in run.absent.items() if name not in measured}
+def missing(runs: Sequence[RunResults], *, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Benchmarks that a run has not, and why; with the run's name where others have it or another reason."""
+    reasons: dict[str, dict[str, str]] = {}
+    for name, run in zip(names, runs):
+        for benchmark, reason in run.absent.items():
+            if benchmark not in run.benchmarks:
+                reasons.setdefault(benchmark, {})[name] = reason
+    told = []
+    for benchmark, by_run in reasons.items():
+        alike = len(by_run) == len(runs) and len(set(by_run.values())) == 1
+        several = [(f"{benchmark}, {name}", reason) for name, reason in by_run.items()]
+        told += [(benchmark, next(iter(by_run.values())))] if alike else several
+    return told
 
 
 def with_interval(figure: Figure | None) -> str:
@@ -197,20 +211,33 @@ def _detail(detail: Detail) -> str:
 
 
 def _protocol(section: Section, names: Sequence[str]) -> str:
-    lines = [f"### {section.benchmark}\n", *(f"{_cell(sentence)}\n" for sentence in section.protocols)]
+    sentences = section.said(lambda one: one.protocol, names=names)
+    lines = [f"### {section.benchmark}\n", *(f"{_cell(of_run(name) + said)}\n" for name, said in sentences)]
     for name, one in zip(names, section.measured):
         if one is None:
             continue
         told = [f"{one.num_clips} clips, data {one.data_checksum[:12]}"]
+        told += [one.chosen.rstrip(".")] if one.chosen else []
         told += [f"seeds {', '.join(map(str, one.seeds))}"] if one.seeds else []
         told += [f"languages {', '.join(one.languages)}: training {one.languages_in_training}"] if one.languages else []
         told += [f"{len(one.unreadable)} unreadable: {'; '.join(one.unreadable[:5])}"] if one.unreadable else []
         lines.append(f"- {_cell(name)}: {_cell('; '.join(told))}")
-    if incomplete := section.any.details.get("incomplete"):
-        lines.append(f"- incomplete: {_cell(str(incomplete))}")
-    if section.any.prompts:
-        lines += ["", "Prompts:", "", *(f"- {_cell(line)}" for line in prompt_lines(section.any.prompts))]
+    lines += [] if section.same_clips else [f"- {OTHER_CLIPS}"]
+    lines += [f"- incomplete: {_cell(of_run(name) + why)}" for name, why in section.said(incomplete, names=names)]
+    for name, prompts in section.said(lambda one: one.prompts, names=names):
+        heading = f"Prompts of {_cell(name)}:" if name else "Prompts:"
+        lines += ["", heading, "", *(f"- {_cell(line)}" for line in prompt_lines(prompts))]
     return "\n".join(lines) + "\n"
+
+
+def of_run(name: str) -> str:
+    """What begins a sentence of one run; nothing where it is of all."""
+    return f"{name}: " if name else ""
+
+
+def incomplete(measured: Measured) -> str:
+    """Which clips of a benchmark that was measured were not there."""
+    return str(measured.details.get("incomplete", ""))
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

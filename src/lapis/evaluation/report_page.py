@@ -8,15 +8,17 @@ from lapis.evaluation import plots
 from lapis.evaluation.compare import Comparison
 from lapis.evaluation.compare import rows as compared_rows
 from lapis.evaluation.plots import Span
-from lapis.evaluation.published import MARKS
 from lapis.evaluation.report import Report
 from lapis.evaluation.report_figures import confusion, css_class, detail, languages, legend, radar, recall, table, wide
 from lapis.evaluation.report_markdown import (
+    OTHER_CLIPS,
     SEEN,
     Sources,
     about,
     chance,
+    incomplete,
     missing,
+    of_run,
     prompt_lines,
     published_words,
     split,
@@ -51,8 +53,8 @@ def page(report: Report) -> str:
     if report.comparisons:
         chapters.append(("Differences", "".join(map(_comparison, report.comparisons))))
     chapters.append(("Protocols and prompts", "".join(_protocol(one, report.names) for one in report.sections)))
-    if absent := missing(report.runs):
-        rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(reason)}</dd>" for name, reason in absent.items())
+    if absent := missing(report.runs, names=report.names):
+        rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(reason)}</dd>" for name, reason in absent)
         chapters.append(("Not measured", f'<dl class="break">{rows}</dl>'))
     if listed := list(sources):
         chapters.append(("Sources of the published figures", _sources(listed)))
@@ -114,8 +116,10 @@ def _tags(section: Section) -> str:
         list(section.any.languages) if len(section.any.languages) < 4 else [f"{len(section.any.languages)} languages"]
     )
     words = ([section.any.domain] if section.any.domain else []) + words
-    words += ["not all clips readable"] if section.any.unreadable else []
-    words += ["not all clips there"] if section.any.details.get("incomplete") else []
+    measured = [one for one in section.measured if one is not None]
+    words += ["not all clips readable"] if any(one.unreadable for one in measured) else []
+    words += ["not all clips there"] if any(map(incomplete, measured)) else []
+    words += [] if section.same_clips else [OTHER_CLIPS]
     return "".join(f'<span class="tag">{escape(word)}</span>' for word in words)
 
 
@@ -177,29 +181,32 @@ def _comparison(of: Comparison | str) -> str:
 
 
 def _protocol(section: Section, names: Sequence[str]) -> str:
-    parts = [f"<p>{escape(sentence)}</p>" for sentence in section.protocols]
+    sentences = section.said(lambda one: one.protocol, names=names)
+    parts = [f"<p>{escape(of_run(name) + said)}</p>" for name, said in sentences]
     for name, one in zip(names, section.measured):
         if one is None:
             continue
         told = [f"{one.num_clips} clips, data {one.data_checksum[:12]}"]
+        told += [one.chosen.rstrip(".")] if one.chosen else []
         told += [f"seeds {', '.join(map(str, one.seeds))}"] if one.seeds else []
         told += [f"languages {', '.join(one.languages)}: training {one.languages_in_training}"] if one.languages else []
         told += [f"{one.seconds:,.1f} s"] if one.seconds is not None else []
         told += [f"unreadable: {'; '.join(one.unreadable[:5])}"] if one.unreadable else []
         parts.append(f'<p class="soft break">{escape(name)}: {escape("; ".join(told))}</p>')
-    if incomplete := section.any.details.get("incomplete"):
-        parts.append(f'<p class="break">Incomplete: {escape(str(incomplete))}</p>')
-    if section.any.prompts:
-        lines = "".join(f"<li>{escape(line)}</li>" for line in prompt_lines(section.any.prompts))
-        parts.append(f'<p class="soft">Prompts</p><ul class="prompts">{lines}</ul>')
+    parts += [] if section.same_clips else [f"<p>{OTHER_CLIPS.capitalize()}.</p>"]
+    for name, why in section.said(incomplete, names=names):
+        parts.append(f'<p class="break">Incomplete: {escape(of_run(name) + why)}</p>')
+    for name, prompts in section.said(lambda one: one.prompts, names=names):
+        lines = "".join(f"<li>{escape(line)}</li>" for line in prompt_lines(prompts))
+        heading = f"Prompts of {escape(name)}" if name else "Prompts"
+        parts.append(f'<p class="soft">{heading}</p><ul class="prompts">{lines}</ul>')
     return f"<details><summary>{escape(section.benchmark)}</summary>{''.join(parts)}</details>"
 
 
-def _sources(listed: Iterable[tuple[int, str, str, str]]) -> str:
+def _sources(listed: Iterable[tuple[int, str, str]]) -> str:
     rows = "".join(
-        f'<li id="source-{number}">{escape(source)}<br><small>{escape(MARKS[mark].level)}: '
-        f"{escape(MARKS[mark].meaning)}. Protocol: {escape(protocol)}</small></li>"
-        for number, source, mark, protocol in listed
+        f'<li id="source-{number}">{escape(source)}<br><small>{escape(how)}</small></li>'
+        for number, source, how in listed
     )
     return f'<ol class="break">{rows}</ol>'
 

@@ -1,12 +1,16 @@
 """A benchmark of several runs side by side, each metric beside what others have published of it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
+from lapis.evaluation.benchmark import Beside
 from lapis.evaluation.figure import Figure
-from lapis.evaluation.published import LANGUAGE, Published, benchmarks, published
+from lapis.evaluation.published import LANGUAGE, Published, published
 from lapis.evaluation.results import Measured, RunResults
+from lapis.evaluation.suite import SUITES
 
 ENGLISH = "eng_Latn"
 METRIC = re.compile(r"^(.*?)(?: (text to audio|audio to text|text to text))?(?: ([a-z]{3}_[A-Z][a-z]{3}))?$")
@@ -41,9 +45,19 @@ class Section:
         return any(one is not None and one.languages_in_training == "never given" for one in self.measured)
 
     @property
-    def protocols(self) -> tuple[str, ...]:
-        """One where the runs agree."""
-        return tuple(dict.fromkeys(one.protocol for one in self.measured if one is not None))
+    def same_clips(self) -> bool:
+        """Whether all runs that have it measured it on the same data."""
+        return len({one.data_checksum for one in self.measured if one is not None}) == 1
+
+    def said(self, of: Callable[[Measured], Any], *, names: Sequence[str]) -> list[tuple[str, Any]]:
+        """What the runs that have it say: once, without a name, where all agree, else that of each, by its name.
+
+        What is empty is left out.
+        """
+        found = [(name, of(one)) for name, one in zip(names, self.measured) if one is not None]
+        if all(value == found[0][1] for _, value in found):
+            found = [("", found[0][1])]
+        return [(name, value) for name, value in found if value]
 
 
 def section(benchmark: str, *, runs: Sequence[RunResults]) -> Section:
@@ -76,15 +90,20 @@ def language_of(section: Section) -> str | None:
     return languages[0] if len(languages) == 1 else None
 
 
+@cache
+def _beside() -> Mapping[str, Beside | None]:
+    """What stands beside each benchmark of the suites."""
+    return {benchmark.name: benchmark.published for of in SUITES.values() for benchmark in of}
+
+
 def _published(benchmark: str, metric: str) -> tuple[Published, ...]:
-    """Of the benchmark of the longest known name that this one's begins with, in the same language."""
+    """Of the benchmark that its line in a suite names, and of no other split."""
     name, direction, language = parts_of(metric)
-    whole = unversioned(benchmark)
-    language = language or (found[0][1:] if (found := LANGUAGE.search(whole)) else "")
-    parts = LANGUAGE.sub("", whole).split("-")
-    begun = ("-".join(parts[:length]) for length in range(len(parts), 0, -1))
-    known = next((base for base in begun if base in benchmarks()), None)
-    if known is None:
+    beside = _beside().get(benchmark)
+    if beside is None or language:
         return ()
-    named = f"{known}-{language}" if language and language != ENGLISH else known
-    return tuple(one for one in published(benchmark=named) if (one.metric, one.direction) == (name, direction))
+    return tuple(
+        one
+        for one in published(benchmark=beside.benchmark)
+        if (one.metric, one.direction) == (name, direction) and one.split in ("", beside.split)
+    )

@@ -59,10 +59,32 @@ def _main(section: Section) -> Row:
     return section.rows[0]
 
 
+def _family(benchmark: str) -> tuple[str, str]:
+    """A benchmark's name up to its task, and what stands behind that but a version; empty where it is a language."""
+    parts = unversioned(benchmark).split("-")
+    end = max((place for place, part in enumerate(parts, start=1) if part in TASKS), default=len(parts))
+    behind = "-".join(parts[end:])
+    return "-".join(parts[:end]), "" if behind and LANGUAGE.search(f"-{parts[end]}") else behind
+
+
+def _honest(sections: Sequence[Section]) -> list[Section]:
+    """Without lines that are too good, as released, and variants (other prompts, say) of a line that is there."""
+    plain = {name for name, variant in (_family(section.benchmark) for section in sections) if not variant}
+    families = [(section, *_family(section.benchmark)) for section in sections]
+    return [
+        section
+        for section, name, variant in families
+        if not variant or (variant != "as-released" and name not in plain)
+    ]
+
+
 def radar(sections: Sequence[Section], *, names: Sequence[str]) -> Radar | None:
-    """Over benchmarks that all runs have, whose main figure is a share; None below three rays."""
+    """Over benchmarks that all runs have, whose main figure is a share; None below three rays.
+
+    A line as released, and the variant of a line that is there, are left out.
+    """
     places: dict[str, list[Row]] = {}
-    for section in sections:
+    for section in _honest(sections):
         row = _main(section)
         if section.any.domain and all(figure is not None and figure.unit == "share" for figure in row.figures):
             task = next((task for task in TASKS if f"-{task}-" in section.benchmark), "other")

@@ -20,8 +20,8 @@ from lapis.data.sample import Location, Sample
 from lapis.evaluation.figure import Figure, Result
 from lapis.values import check_choice
 
-Training = Literal["given", "never given", "unknown"]
-"""Whether training has heard or read a benchmark's languages."""
+Training = Literal["given", "partly given", "never given", "unknown"]
+"""Whether training has heard or read a benchmark's languages: all, some or none of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,7 @@ class Measured:
     """
 
     protocol: str
+    """What was measured, in words that are the same for every model."""
     figures: Mapping[str, Figure]
     data_checksum: str
     """Of the clips that were measured, see `data_checksum`."""
@@ -52,6 +53,9 @@ class Measured:
     """As plain values; None where the protocol has none."""
     seeds: tuple[int, ...] = ()
     unreadable: tuple[str, ...] = ()
+    """Clips, `key: reason`."""
+    chosen: str = ""
+    """In words, what is the model's own: which layer was the best, say, or how its calibration was fitted."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What else the protocol's result tells, as plain values: a confusion, say."""
 
@@ -76,7 +80,7 @@ class Measured:
         """From a protocol's result and the clips it was measured on.
 
         Args:
-            result: of the protocol; its `groups`, `seeds` and `prompts` are taken where it has them.
+            result: of the protocol; its `groups`, `seeds`, `prompts` and `chosen` are taken where it has them.
             clips: those that were measured; the unreadable ones may be among them or not, but the same way each time.
             seconds: it took.
             further: other fields of `Measured`.
@@ -89,8 +93,9 @@ class Measured:
             "unreadable": tuple(values.get("unreadable") or ()),
             "domain": domains.pop() if len(domains) == 1 else None,
             "groups": dict(getattr(result, "groups", None) or {}),
+            "chosen": str(getattr(result, "chosen", "")),
         }
-        elsewhere = {"figures", "items", "groups", "protocol", "prompts", "seeds", "unreadable"}
+        elsewhere = {"figures", "items", "groups", "protocol", "chosen", "prompts", "seeds", "unreadable"}
         return cls(
             protocol=result.protocol,
             figures=dict(result.figures),

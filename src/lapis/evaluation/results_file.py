@@ -5,6 +5,8 @@ arrays in an .npz beside it, which the JSON names with its checksum. Both are wr
 import hashlib
 import io
 import json
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -21,10 +23,15 @@ FORMAT = "lapis-run-results"
 VERSION = 1
 ITEMS_IN_JSON = 5000
 ARRAYS = ("items", "groups")
+FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":,;]+/)+")
+"""Of an absolute path within words; neither those of an address on the web nor of a relative path."""
 
 
 def write(run: RunResults, path: Path | str) -> None:
     """Write a run; the arrays of an earlier one at this path are removed once the new one is whole.
+
+    They stay where another file in the folder, a copy of the earlier run, names them. Paths of this machine are cut to
+    their last part, the model's to its last two.
 
     Raises:
         ValueError: something of it is no plain value, or not a finite number.
@@ -32,6 +39,8 @@ def write(run: RunResults, path: Path | str) -> None:
     path = Path(path)
     before = _arrays_of(path)
     values = {"format": FORMAT, "version": VERSION} | {name.name: getattr(run, name.name) for name in fields(run)}
+    values["model"] = "/".join(Path(run.model).parts[-2:]) if Path(run.model).is_absolute() else run.model
+    values["absent"] = {name: _without_folders(reason) for name, reason in run.absent.items()}
     values["benchmarks"] = {name: _values(measured) for name, measured in run.benchmarks.items()}
     beside = None
     if sum(len(items) for one in run.benchmarks.values() for items in one.items.values()) > ITEMS_IN_JSON:
@@ -48,12 +57,12 @@ def write(run: RunResults, path: Path | str) -> None:
         raise ValueError(f"these results cannot be written as JSON: {error}") from error
     with atomic_write(path, binary=False) as file:
         file.write(text + "\n")
-    if before is not None and before != beside:
+    if before is not None and before != beside and not _named_elsewhere(before):
         before.unlink(missing_ok=True)
 
 
 def read(path: Path | str) -> RunResults:
-    """Read a run.
+    """Read a run. Where its arrays are away it has no items, which a warning says.
 
     Raises:
         ValueError: the file is not there, is no run, is of another version, or it or its arrays are damaged.
@@ -67,8 +76,9 @@ def read(path: Path | str) -> RunResults:
     if values.get("version") != VERSION:
         raise ValueError(f"{path} is of version {values.get('version')!r}, this lapis reads version {VERSION}")
     arrays = _unpacked(path, values["arrays"]) if "arrays" in values else None
+    away = "arrays" in values and arrays is None
     try:
-        benchmarks = {name: _measured(name, one, arrays) for name, one in values["benchmarks"].items()}
+        benchmarks = {name: _measured(name, one, arrays, away=away) for name, one in values["benchmarks"].items()}
         text = {name: values[name] for name in ("model", "identity", "suite", "started")}
         if not all(isinstance(value, str) for value in text.values()):
             raise TypeError(f"expected words for {', '.join(text)}")
@@ -88,9 +98,18 @@ def read(path: Path | str) -> RunResults:
 def _values(measured: Measured) -> dict[str, Any]:
     values = {name.name: getattr(measured, name.name) for name in fields(measured)}
     values["figures"] = {name: asdict(figure) for name, figure in measured.figures.items()}
+    values["unreadable"] = [_without_folders(failure) for failure in measured.unreadable]
+    values |= {name: _without_folders(values[name]) for name in ("protocol", "chosen")}
+    if isinstance(incomplete := measured.details.get("incomplete"), str):
+        values["details"] = {**measured.details, "incomplete": _without_folders(incomplete)}
     for kind in ARRAYS:
         values[kind] = {name: array.tolist() for name, array in values[kind].items()}
     return values
+
+
+def _without_folders(words: str) -> str:
+    """A reason without the places of this machine, which tell of who measured and of nothing else."""
+    return FOLDERS.sub("", words)
 
 
 def _packed(benchmarks: dict[str, dict[str, Any]]) -> bytes:
@@ -106,15 +125,21 @@ def _packed(benchmarks: dict[str, dict[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def _unpacked(path: Path, described: Any) -> Mapping[str, np.ndarray]:
+def _unpacked(path: Path, described: Any) -> Mapping[str, np.ndarray] | None:
+    """The arrays; None where their file is away."""
     try:
         beside, expected = path.with_name(described["file"]), described["sha256"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: `arrays` names no file and checksum") from error
     try:
         content = beside.read_bytes()
+    except FileNotFoundError:
+        said = f"{path}: its items lay in {beside.name} beside it, which is away: figures can be read, not compared"
+        warnings.warn(said, stacklevel=3)
+        return None
     except OSError as error:
-        raise ValueError(f"{path}: its items lie in {beside.name} beside it, which cannot be read: {error}") from error
+        reason = error.strerror
+        raise ValueError(f"{path}: its items lie in {beside.name} beside it, which cannot be read: {reason}") from error
     if hashlib.sha256(content).hexdigest() != expected:
         raise ValueError(f"{beside} is not the file that {path.name} names: its checksum is another")
     try:
@@ -124,7 +149,7 @@ def _unpacked(path: Path, described: Any) -> Mapping[str, np.ndarray]:
         raise ValueError(f"{beside} is damaged: {error}") from error
 
 
-def _measured(name: str, values: Any, arrays: Mapping[str, np.ndarray] | None) -> Measured:
+def _measured(name: str, values: Any, arrays: Mapping[str, np.ndarray] | None, *, away: bool) -> Measured:
     given: dict[str, Any] = dict(values)
     if unknown := sorted(given.keys() - {part.name for part in fields(Measured)}):
         raise ValueError(f"{name} has an unknown field {unknown[0]!r}")
@@ -133,7 +158,7 @@ def _measured(name: str, values: Any, arrays: Mapping[str, np.ndarray] | None) -
         # A KeyError here names the array that is missing.
         given[kind] = {
             metric: np.asarray(array if arrays is None else arrays[f"arr_{array}"], numbers)
-            for metric, array in values[kind].items()
+            for metric, array in ({} if away else values[kind]).items()
         }
     for part in ("languages", "seeds", "unreadable"):
         given[part] = tuple(values[part])
@@ -185,3 +210,14 @@ def _arrays_of(path: Path) -> Path | None:
     except (ValueError, KeyError, TypeError):
         return None
     return beside if beside is not None and beside.name.startswith(f"{path.stem}-") else None
+
+
+def _named_elsewhere(arrays: Path) -> bool:
+    """Whether another run in the folder names the same arrays: a copy."""
+    for path in arrays.parent.iterdir():
+        if path.is_file() and path.suffix != arrays.suffix:
+            with path.open("rb") as file:
+                begun = file.read(256)
+                if FORMAT.encode() in begun and arrays.name.encode() in begun + file.read():
+                    return True
+    return False

@@ -104,7 +104,7 @@ class Retrieval:
     languages: tuple[str, ...] | None = None
     """Of the captions, as FLORES-200 codes; all of them unless told."""
     max_captions: int | None = None
-    """Of a clip in one language: the first so many; all of them unless told."""
+    """Of a clip in one language: the first so many that are not empty; all of them unless told."""
 
     def __post_init__(self) -> None:
         if self.relevance == "transcript" and (self.languages or self.max_captions):
@@ -162,15 +162,17 @@ class Retrieval:
         # The relevant clips of a label's texts are the same ones, so their first names the label.
         return Texts(distinct, relevant, relevant.argmax(axis=1))
 
-    def _written(self, sample: Sample) -> tuple[str, ...]:
-        """The texts the protocol asks of a clip, empty ones among them."""
+    def _written(self, sample: Sample) -> list[Sequence[str]]:
+        """The texts of a clip by language, empty ones among them."""
         if self.relevance == "transcript":
-            return (sample.transcript,) if sample.transcript else ()
+            return [(sample.transcript,)] if sample.transcript else []
         languages = sample.captions if self.languages is None else self.languages
-        return tuple(text for language in languages for text in sample.captions.get(language, ())[: self.max_captions])
+        return [sample.captions.get(language, ()) for language in languages]
 
     def _texts_of(self, sample: Sample) -> tuple[str, ...]:
-        filled = tuple(text for text in self._written(sample) if text.strip())
+        """The texts the protocol asks of a clip: cut when the empty ones are left out."""
+        by_language = [[text for text in texts if text.strip()] for texts in self._written(sample)]
+        filled = tuple(text for texts in by_language for text in texts[: self.max_captions])
         if not filled:
             wanted = "transcript" if self.relevance == "transcript" else "caption"
             within = f" in {', '.join(self.languages)}" if self.languages else ""
@@ -187,7 +189,8 @@ class Retrieval:
         languages = f" in {', '.join(self.languages)}" if self.languages else ""
         most = f", at most {self.max_captions} a clip and language" if self.max_captions else ""
         lost = f"; {len(embeddings.failures)} unreadable clips are not counted" if embeddings.failures else ""
-        empty = sum(not text.strip() for sample in embeddings.samples for text in self._written(sample))
+        written = [text for sample in embeddings.samples for texts in self._written(sample) for text in texts]
+        empty = sum(not text.strip() for text in written)
         lost += f"; {empty} empty texts are left out" if empty else ""
         return (
             f"Retrieval between {len(embeddings.samples)} clips and {num_texts} {kind}{languages}{most}; "

@@ -10,13 +10,13 @@ from functools import cached_property
 from typing import Any, ClassVar, cast
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 
 from lapis.data.sample import Sample
 from lapis.evaluation.bootstrap import interval, mean_of
 from lapis.evaluation.classifiers import Embed, plainly
 from lapis.evaluation.disturbances import COMMON, Disturbance
-from lapis.evaluation.embeddings import AudioEmbeddings, Listener
+from lapis.evaluation.embeddings import AudioEmbeddings, Listener, NotFiniteError, check_unit
 from lapis.evaluation.figure import Figure, Result, Unit
 from lapis.evaluation.retrieval import Retrieval
 from lapis.evaluation.subject import Made, Needs
@@ -72,6 +72,13 @@ class RobustnessResult:
                     lost = np.asarray(self.plain.items[metric], np.float64) - result.items[metric]
                     items[f"{metric} lost by {name}"] = self._worse(metric) * lost
         return items
+
+    @property
+    def groups(self) -> dict[str, Int[np.ndarray, "_items"]]:
+        """The clip or label that a query of the task belongs to, where several belong to one."""
+        groups = getattr(self.plain, "groups", {})
+        names = {f"{metric} lost by {name}": metric for metric in self.metrics for name in self.disturbed}
+        return {name: groups[metric] for name, metric in names.items() if metric in groups}
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
@@ -160,7 +167,7 @@ class Robustness:
             raise ValueError(f"expected two clips or more that can be read: {'; '.join(map(str, failures[:3]))}")
         listeners = {str(of): Disturbed(embedder, of) for of in self.disturbances}
         moved = {name: embed(listener, samples).vectors for name, listener in listeners.items()}
-        _check({"as they are": whole.vectors} | moved, samples)
+        _check({"as they are": whole.vectors} | moved, samples, model=embedder)
         plain = whole.vectors
         cosines = {name: np.einsum("cw,cw->c", plain, of, dtype=np.float64) for name, of in moved.items()}
         results: list[Result] = []
@@ -190,7 +197,8 @@ class Robustness:
         )
 
 
-def _check(vectors: Mapping[str, Vectors], samples: Sequence[Sample]) -> None:
+def _check(vectors: Mapping[str, Vectors], samples: Sequence[Sample], *, model: Listener) -> None:
     for name, of in vectors.items():
+        check_unit(of, model=model, of=[f"{sample.key} ({name})" for sample in samples])
         if not (finite := np.isfinite(of).all(axis=1)).all():
-            raise ValueError(f"the vector of clip {samples[int(np.argmin(finite))].key} is not finite ({name})")
+            raise NotFiniteError(f"the vector of clip {samples[int(np.argmin(finite))].key} is not finite ({name})")

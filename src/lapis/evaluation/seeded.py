@@ -34,6 +34,8 @@ class SeededResult:
     """Of the test."""
     protocol: str
     unreadable: tuple[str, ...] = ()
+    chosen: str = ""
+    """In words, what was the model's own; not in `protocol`, which is the same for every model."""
     seeds: tuple[int, ...] = ()
     folds: int = 0
     correct: tuple[Float64[np.ndarray, "_clips"], ...] = field(default=(), compare=False, repr=False)
@@ -64,6 +66,7 @@ class SeededResult:
             "num_classes": self.num_classes,
             "num_clips": self.num_clips,
             "protocol": self.protocol,
+            "chosen": self.chosen,
             "unreadable": list(self.unreadable),
             "seeds": list(self.seeds),
             "folds": self.folds,
@@ -97,6 +100,7 @@ def over_folds(results: Sequence[Seeded]) -> Seeded:
         protocol=f"Leave one fold out: {clips} clips in {len(results)} folds, the mean over folds; of the first: "
         f"{first.protocol}",
         unreadable=tuple(dict.fromkeys(reason for result in results for reason in result.unreadable)),
+        chosen=" ".join(dict.fromkeys(result.chosen for result in results if result.chosen)),
         folds=len(results),
         correct=tuple(part for result in results for part in result.correct),
     )

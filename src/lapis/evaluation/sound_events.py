@@ -117,15 +117,17 @@ def _counted(
 ) -> Counts:
     if len(reference) != len(estimated):
         raise ValueError(f"expected events of as many scenes, got {len(reference)} and {len(estimated)}")
+    number_of = {label: number for number, label in enumerate(classes)}
     table = np.zeros((3, len(reference), len(classes)), dtype=np.int64)
     for scene, lists in enumerate(zip(reference, estimated)):
-        for event in (*lists[0], *lists[1]):
-            if event.label not in classes:
-                raise ValueError(f"scene {scene} has an event {event.label!r}, which is not among the classes")
-        for number, label in enumerate(classes):
-            true, said = ([event for event in of if event.label == label] for of in lists)
-            if true or said:
-                table[:, scene, number] = count(true, said)
+        by_label: dict[str, tuple[list[Event], list[Event]]] = {}
+        for side, events in enumerate(lists):
+            for event in events:
+                if event.label not in number_of:
+                    raise ValueError(f"scene {scene} has an event {event.label!r}, which is not among the classes")
+                by_label.setdefault(event.label, ([], []))[side].append(event)
+        for label, (true, said) in by_label.items():
+            table[:, scene, number_of[label]] = count(true, said)
     return Counts(*table)
 
 

@@ -1,23 +1,28 @@
 """Suites of benchmarks run on a model: every clip embedded once for all of them, and every figure in one table.
 
-A benchmark is never edited, only superseded by one with a higher version; the suites' lines are in `suites`.
+What cannot be measured is listed with its reason, and the rest is measured; only a model whose vectors are not finite
+stops a run. A benchmark is never edited, only superseded by one with a higher version; the suites' lines are in
+`suites`.
 """
 
+import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 
 from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
 from lapis.datasets.reading import MissingClips
 from lapis.evaluation.benchmark import Benchmark
 from lapis.evaluation.cache import EmbeddingCache
+from lapis.evaluation.embeddings import NotFiniteError
 from lapis.evaluation.figure import Result, shown
 from lapis.evaluation.keywords import KeywordsResult
-from lapis.evaluation.results import Measured, RunResults, Training, surroundings
+from lapis.evaluation.results import Measured, RunResults, Training, data_checksum, surroundings
 from lapis.evaluation.subject import Describer, Subject
 from lapis.evaluation.suites import papers, pocket, pool
 from lapis.model import Embedder
@@ -38,6 +43,8 @@ SUITES: Mapping[str, tuple[Benchmark, ...]] = {
 ELSEWHERE: Mapping[str, Mapping[str, str]] = {"papers": papers.ELSEWHERE}
 """What belongs to a suite and is not measured by it, and why."""
 
+ENDED = "the run ended before it"
+
 
 @dataclass(frozen=True, eq=False)
 class SuiteResults(Mapping[str, Result]):
@@ -52,10 +59,15 @@ class SuiteResults(Mapping[str, Result]):
     """Which clips of a benchmark that was measured are not there."""
     benchmarks: Mapping[str, Benchmark]
     clips: Mapping[str, Sequence[Sample]]
+    """Those that were tested."""
+    taught: Mapping[str, Sequence[Sequence[Sample]]]
+    """Those that something was learned or chosen on before, a sequence a source."""
     seconds: Mapping[str, float]
     trained: AbstractSet[str] | None
     """The languages of the texts that training was given, where that is known."""
     started: str
+    _measured: dict[str, Measured] = field(default_factory=dict, repr=False)
+    """What `to_run` has made before, of this run while it goes on."""
 
     def __getitem__(self, name: str) -> Result:
         return self.results[name]
@@ -67,37 +79,45 @@ class SuiteResults(Mapping[str, Result]):
         return len(self.results)
 
     def training(self, name: str) -> Training:
-        """Whether training was given the languages of a benchmark, all of them."""
+        """Whether training was given the languages of a benchmark: all, some or none of them."""
         languages = set(self.benchmarks[name].languages)
         if self.trained is None or not languages:
             return "unknown"
-        return "given" if languages <= self.trained else "never given"
+        if languages <= self.trained:
+            return "given"
+        return "partly given" if languages & self.trained else "never given"
 
     def to_run(self, *, model: str, device: str = "cpu") -> RunResults:
         """All of it as a run that `results_file` writes."""
-        measured = {}
-        for name, result in self.results.items():
-            value = Measured.of(
-                result,
-                clips=self.clips[name],
-                seconds=self.seconds[name],
-                languages=self.benchmarks[name].languages,
-                languages_in_training=self.training(name),
-            )
-            beside = {"definition": self.benchmarks[name].digest}
-            if name in self.incomplete:
-                beside["incomplete"] = self.incomplete[name]
-            measured[name] = replace(value, details={**value.details, **beside})
+        for name in self.results.keys() - self._measured.keys():
+            self._measured[name] = self._as_measured(name)
         return RunResults(
             model=model,
             identity=self.identity,
             suite=self.suite,
-            benchmarks=measured,
+            benchmarks={name: self._measured[name] for name in self.results},
             started=self.started,
             seconds=sum(self.seconds.values()),
             surroundings=surroundings(device=device),
             absent=dict(self.absent),
         )
+
+    def _as_measured(self, name: str) -> Measured:
+        value = Measured.of(
+            self.results[name],
+            clips=self.clips[name],
+            seconds=self.seconds[name],
+            languages=self.benchmarks[name].languages,
+            languages_in_training=self.training(name),
+        )
+        beside = {"definition": self.benchmarks[name].digest}
+        if name in self.incomplete:
+            beside["incomplete"] = self.incomplete[name]
+        checksum = value.data_checksum
+        if self.taught[name]:  # what a probe learns from decides a figure as much as what it is tested on
+            parts = [checksum, *(data_checksum(clips) for clips in self.taught[name])]
+            checksum = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return replace(value, data_checksum=checksum, details={**value.details, **beside})
 
 
 def run_suite(
@@ -109,6 +129,7 @@ def run_suite(
     trained: AbstractSet[str] | None = None,
     only: Sequence[str] = (),
     captioner: Describer | None = None,
+    keep: Callable[[SuiteResults], None] | None = None,
 ) -> SuiteResults:
     """Measure an embedder on every benchmark of a suite; each clip is embedded once for all of them.
 
@@ -118,28 +139,45 @@ def run_suite(
         progress: called with the name of each benchmark before it is measured.
         cache: where embeddings are kept; in memory while this runs unless told.
         trained: the languages of the texts that training was given, where that is known.
-        only: the benchmarks to measure, where not all.
+        only: the benchmarks to measure, where not all; names or patterns, as `pocket-*`.
         captioner: what writes captions with this model, where it can.
+        keep: called with what there is after each benchmark that was measured; those to come are among the absent.
 
     Raises:
-        ValueError: there is no such suite or benchmark, or none of it could be measured; or what the model gives cannot
-            be measured: a vector that is not finite, say.
+        ValueError: there is no such suite or benchmark, or none of it could be measured.
+        NotFiniteError: the model gives a vector that is not finite.
     """
     if suite not in SUITES:
         raise ValueError(f"expected a suite among {sorted(SUITES)}, got {suite!r}")
     known = {benchmark.name: benchmark for benchmark in SUITES[suite]}
-    for name in only:
-        if name not in known:
-            raise ValueError(f"the suite {suite} has no benchmark {name!r}{nearest(name, list(known))}")
-    chosen = {name: benchmark for name, benchmark in known.items() if not only or name in only}
+    chosen = {name: known[name] for name in _chosen(suite, only)}
     subject = Subject(embedder, cache or EmbeddingCache(), captioner)
     sources: dict[str, _Opened] = {}
     results: dict[str, Result] = {}
     absent = {} if only else dict(ELSEWHERE.get(suite, {}))
     incomplete: dict[str, str] = {}
     clips: dict[str, Sequence[Sample]] = {}
+    taught: dict[str, Sequence[Sequence[Sample]]] = {}
     seconds: dict[str, float] = {}
+    written: dict[str, Measured] = {}
     started = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def so_far() -> SuiteResults:
+        return SuiteResults(
+            suite=suite,
+            identity=embedder.identity,
+            results=dict(results),
+            absent={**absent, **{name: ENDED for name in chosen if name not in results and name not in absent}},
+            incomplete=dict(incomplete),
+            benchmarks={name: chosen[name] for name in results},
+            clips=dict(clips),
+            taught=dict(taught),
+            seconds=dict(seconds),
+            trained=trained,
+            started=started,
+            _measured=written,
+        )
+
     for name, benchmark in chosen.items():
         if reason := _hindrance(benchmark, subject=subject, sources=sources):
             absent[name] = reason
@@ -147,30 +185,35 @@ def run_suite(
         if progress:
             progress(name)
         opened = [sources[repr(source)] for source in _sources(benchmark)]
-        if gaps := "; ".join(dict.fromkeys(of.gaps for of in opened if of.gaps)):
-            incomplete[name] = gaps
-        clips[name] = opened[0].samples
         began = time.monotonic()
-        result = _measured(benchmark, subject=subject, samples=clips[name])
+        try:
+            result = subject.measure(benchmark.protocol, clips=opened[0].samples)
+        except NotFiniteError as error:
+            raise NotFiniteError(f"{name}: {error}") from error
+        except ValueError as error:
+            absent[name] = f"it cannot be measured: {error}"
+            continue
         if isinstance(result, KeywordsResult) and trained is not None:
             result = replace(result, trained=frozenset(trained))
-        results[name] = result
-        seconds[name] = time.monotonic() - began
+        results[name], seconds[name] = result, time.monotonic() - began
+        clips[name], taught[name] = opened[0].samples, [of.samples for of in opened[1:]]
+        if gaps := "; ".join(dict.fromkeys(of.gaps for of in opened if of.gaps)):
+            incomplete[name] = gaps
+        if keep:
+            keep(so_far())
     if not results:
         reasons = "\n".join(f"{name}: {reason}" for name, reason in absent.items())
         raise ValueError(f"nothing of the suite {suite} could be measured:\n{reasons}")
-    return SuiteResults(
-        suite=suite,
-        identity=embedder.identity,
-        results=results,
-        absent=absent,
-        incomplete=incomplete,
-        benchmarks={name: chosen[name] for name in results},
-        clips=clips,
-        seconds=seconds,
-        trained=trained,
-        started=started,
-    )
+    return so_far()
+
+
+def _chosen(suite: str, only: Sequence[str]) -> list[str]:
+    """The names of a suite's benchmarks that names or patterns ask for, in the suite's order; all where none do."""
+    known = [benchmark.name for benchmark in SUITES[suite]]
+    for pattern in only:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise ValueError(f"the suite {suite} has no benchmark {pattern!r}{nearest(pattern, known)}")
+    return [name for name in known if not only or any(fnmatchcase(name, pattern) for pattern in only)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,15 +254,11 @@ def _opened(source: SourceConfig) -> _Opened:
     return _Opened(samples, gaps="; ".join(gaps))
 
 
-def _measured(benchmark: Benchmark, *, subject: Subject, samples: Sequence[Sample]) -> Result:
-    try:
-        return subject.measure(benchmark.protocol, clips=samples)
-    except ValueError as error:
-        raise ValueError(f"{benchmark.name}: {error}") from error
-
-
 def table(results: Mapping[str, Result]) -> list[dict[str, str]]:
-    """A row a figure: benchmark, metric, measured, its 95 % interval, chance, whether training had its languages."""
+    """A row a figure: benchmark, metric, measured, its 95 % interval, chance, whether training had its languages, and
+    which of its clips are not there.
+    """
+    incomplete = results.incomplete if isinstance(results, SuiteResults) else {}
     training = results.training if isinstance(results, SuiteResults) else lambda name: "unknown"
     return [
         {
@@ -231,6 +270,7 @@ def table(results: Mapping[str, Result]) -> list[dict[str, str]]:
             else " to ".join(shown(end, figure.unit) for end in figure.interval),
             "chance": "" if figure.chance is None else shown(figure.chance, figure.unit),
             "languages": training(name),
+            "incomplete": incomplete.get(name, ""),
         }
         for name, result in results.items()
         for metric, figure in result.figures.items()

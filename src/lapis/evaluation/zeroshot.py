@@ -25,6 +25,8 @@ from lapis.values import check_choice
 
 CLIPS_AT_ONCE = 1024
 """That are compared with all classes; a language may have tens of thousands of words."""
+MOST_CONFUSED = 500
+"""Of so many classes at most a confusion is told: it grows with their square."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +35,24 @@ class ZeroShotResult:
 
     accuracy: float
     balanced_accuracy: float
-    """The mean over classes of the share of its clips that were recognised."""
+    """The mean over classes that some clip has of the share of its clips that were recognised."""
     chance: float
     majority_share: float
-    confusion: Int[np.ndarray, "classes classes"]
-    """Number of clips by true class (rows) and predicted class (columns)."""
     classes: tuple[str, ...]
     prompts: Mapping[str, tuple[str, ...]]
     num_clips: int
     protocol: str
-    unreadable: tuple[str, ...] = ()
-    true: Int[np.ndarray, "clips"] = field(default_factory=lambda: np.zeros(0, np.int64), compare=False, repr=False)
+    true: Int[np.ndarray, "clips"] = field(compare=False, repr=False)
     """The number of each clip's class."""
-    predicted: Int[np.ndarray, "clips"] = field(
-        default_factory=lambda: np.zeros(0, np.int64), compare=False, repr=False
-    )
+    predicted: Int[np.ndarray, "clips"] = field(compare=False, repr=False)
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def confusion(self) -> Int[np.ndarray, "classes classes"] | None:
+        """Number of clips by true class (rows) and predicted class (columns); None above `MOST_CONFUSED` classes."""
+        if (number := len(self.classes)) > MOST_CONFUSED:
+            return None
+        return np.bincount(self.true * number + self.predicted, minlength=number**2).reshape(number, number)
 
     @cached_property
     def items(self) -> dict[str, Float64[np.ndarray, "clips"]]:
@@ -55,14 +60,19 @@ class ZeroShotResult:
         return {"accuracy": (self.true == self.predicted).astype(np.float64)}
 
     @cached_property
+    def accuracy_figure(self) -> Figure:
+        """The accuracy with its 95 % interval over clips."""
+        within = interval(mean_of(self.items["accuracy"]), clusters=np.arange(self.num_clips))
+        return Figure(self.accuracy, self.chance, within)
+
+    @cached_property
     def figures(self) -> dict[str, Figure]:
         """With 95 % intervals over clips."""
-        correct, clips = self.items["accuracy"], np.arange(self.num_clips)
-        within = interval(mean_of(correct), clusters=clips)
-        balanced = interval(mean_over_groups(correct, groups=self.true), clusters=clips)
+        balanced = mean_over_groups(self.items["accuracy"], groups=self.true)
+        within = interval(balanced, clusters=np.arange(self.num_clips))
         return {
-            "accuracy": Figure(self.accuracy, self.chance, within),
-            "balanced accuracy": Figure(self.balanced_accuracy, self.chance, balanced),
+            "accuracy": self.accuracy_figure,
+            "balanced accuracy": Figure(self.balanced_accuracy, self.chance, within),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,7 +82,7 @@ class ZeroShotResult:
             "balanced_accuracy": self.balanced_accuracy,
             "chance": self.chance,
             "majority_share": self.majority_share,
-            "confusion": self.confusion.tolist(),
+            "confusion": None if (confusion := self.confusion) is None else confusion.tolist(),
             "classes": list(self.classes),
             "prompts": {name: list(texts) for name, texts in self.prompts.items()},
             "num_clips": self.num_clips,
@@ -121,7 +131,8 @@ class ZeroShot:
     """Classifies clips by the texts of `prompts`, a mapping from the label to one or several sentences.
 
     A class with several prompts is the mean of their vectors, brought back to unit length. Where `kind` is
-    "multi-label" the labels of a clip stand with semicolons between them, and classes that no clip has do not count.
+    "multi-label" the labels of a clip stand with semicolons between them. A class that no clip has may be answered all
+    the same; means over classes are over the others.
 
     Raises:
         ValueError: there are fewer than two classes, or a class has no prompt.
@@ -147,7 +158,7 @@ class ZeroShot:
         """Measure an embedder on labelled clips, or on their embeddings where several protocols share them.
 
         Raises:
-            ValueError: no clip can be read, a clip's label has no prompts, or a class has no clips.
+            ValueError: no clip can be read, or a clip's label has no prompts.
         """
         embeddings = as_embeddings(embedder, clips=clips)
         vectors = class_vectors(embedder, prompts=self.prompts)
@@ -192,9 +203,11 @@ class ZeroShot:
                 f"similarity; {how}; average precision and area under the curve of all clips, means over the classes "
                 f"that some clip has; ties count against the model in precision and half in area{lost}."
             )
+        absent = len(self.prompts.keys() - {sample.label for sample in embeddings.samples})
+        without = f", {absent} of which no clip has," if absent else ""
         return (
-            f"Zero-shot classification of {len(embeddings.samples)} clips into {len(counts)} classes by cosine "
-            f"similarity; {how}; ties count against the model{lost}."
+            f"Zero-shot classification of {len(embeddings.samples)} clips into {len(counts)} classes{without} by "
+            f"cosine similarity; {how}; ties count against the model{lost}."
         )
 
 
@@ -222,12 +235,10 @@ def classified(
     """Each clip to the nearest class; the best wrong class wins unless the true one is strictly nearer.
 
     Raises:
-        ValueError: a vector is not finite, or a class has no clip.
+        NotFiniteError: a vector is not finite.
     """
     classes = tuple(prompts)
     counts = np.bincount(true, minlength=len(classes))
-    if not counts.all():
-        raise ValueError(f"class {classes[int(np.argmin(counts))]!r} has no readable clip; leave its prompts out")
     parts = []
     for begin in range(0, len(true), CLIPS_AT_ONCE):
         part = slice(begin, begin + CLIPS_AT_ONCE)
@@ -237,19 +248,17 @@ def classified(
         similarity[rows, own] = -np.inf
         parts.append(np.where(nearness > similarity.max(axis=1), own, similarity.argmax(axis=1)))
     predicted = np.concatenate(parts)
-    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    np.add.at(confusion, (true, predicted), 1)
+    recognised = np.bincount(true[predicted == true], minlength=len(classes))
     return ZeroShotResult(
         accuracy=float((predicted == true).mean()),
-        balanced_accuracy=float((confusion.diagonal() / counts).mean()),
+        balanced_accuracy=float((recognised[counts > 0] / counts[counts > 0]).mean()),
         chance=1 / len(classes),
         majority_share=float(counts.max() / len(true)),
-        confusion=confusion,
         classes=classes,
         prompts=prompts,
         num_clips=len(true),
         protocol=protocol,
-        unreadable=unreadable,
         true=true,
         predicted=predicted,
+        unreadable=unreadable,
     )

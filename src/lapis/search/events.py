@@ -47,12 +47,15 @@ class FrameScores:
             raise ValueError("expected frames in the order of time, each ending after it begins")
 
 
-def events_of(frames: FrameScores, *, classes: Sequence[str], threshold: float) -> list[Event]:
-    """Runs of frames whose score is at least a threshold, class by class."""
+def events_of(
+    frames: FrameScores, *, classes: Sequence[str], threshold: float | Float[np.ndarray, "classes"]
+) -> list[Event]:
+    """Runs of frames whose score is at least a threshold, that of all classes or of each; class by class."""
     found = []
+    heard = np.pad(frames.scores >= threshold, ((1, 1), (0, 0)))
+    changes = heard[1:] != heard[:-1]
     for number, label in enumerate(classes):
-        heard = np.concatenate([[False], frames.scores[:, number] >= threshold, [False]])
-        turns = np.flatnonzero(heard[1:] != heard[:-1])
+        turns = np.flatnonzero(changes[:, number])
         for begin, end in turns.reshape(-1, 2):
             found.append(Event(label, float(frames.seconds[begin, 0]), float(frames.seconds[end - 1, 1])))
     return found
