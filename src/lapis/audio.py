@@ -106,6 +106,16 @@ def info(source: Source, *, array_rate: int | None = None) -> AudioInfo:
         return AudioInfo(num_samples / sound.sample_rate, sound.sample_rate, sound.channels, sound.format)
 
 
+def form(source: Source, *, array_rate: int | None = None) -> tuple[int, int]:
+    """The sample rate in hertz and the number of channels, from the header: unlike `info` this never decodes.
+
+    Raises:
+        AudioError: the source cannot be opened as sound.
+    """
+    with _open(source, array_rate) as sound:
+        return sound.sample_rate, sound.channels
+
+
 def read(
     source: Source,
     *,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from lapis import __version__, cli_calibrate, cli_data, cli_export, cli_locate, cli_report
+from lapis import __version__, cli_calibrate, cli_data, cli_export, cli_locate, cli_report, cli_serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +38,7 @@ app.command(cli_report.compare)
 app.command(cli_calibrate.calibrate)
 app.command(cli_export.export)
 app.command(cli_locate.locate)
+app.command(cli_serve.serve)
 
 
 app.command(cli_data.app)
@@ -336,11 +337,14 @@ def _print_report(report: "IndexReport") -> None:
 
 @app.command
 def embed(
-    sources: Annotated[list[Path], Parameter(negative=())],
+    sources: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     /,
     *,
-    model: str,
+    model: str = "",
     out: Path,
+    shard: str = "",
+    merge: Annotated[bool, Parameter(negative=())] = False,
+    check: Annotated[bool, Parameter(negative=())] = False,
     audio_column: str = "audio",
     max_seconds: float = 3600.0,
     batch_seconds: float = 120.0,
@@ -356,11 +360,19 @@ def embed(
     Parameters
     ----------
     sources
-        Sound files, folders of sounds, tables with a column of paths (.csv, .tsv, .jsonl, .parquet), and .tar shards.
+        Sound files, folders of sounds, tables with a column of paths (.csv, .tsv, .jsonl, .parquet), listings with a
+        path a line (.txt), .tar shards, and addresses: s3://bucket/folder/.
     model
         A folder, a file of official weights, or a name of either, as `lapis.load` takes it.
     out
         The table, NAME.parquet; what is finished lies in NAME.parquet.parts until all is.
+    shard
+        Embed only the k-th of n shards, from 0, into NAME.parquet.shards: 0/8, auto (as torchrun or srun tells), or
+        auto/8 (an indexed job of Kubernetes).
+    merge
+        Make one table of all shards, if they are whole; no sources and no model are needed.
+    check
+        Say whether all shards are whole, and stop; the exit status is 1 if they are not.
     audio_column
         Of tables, with the paths of the sounds.
     max_seconds
@@ -374,9 +386,9 @@ def embed(
     overwrite
         Replace the table if it is there.
     restart
-        Throw away the unfinished work of an earlier run.
+        Throw away the unfinished work of an earlier run; of a shard, the finished too.
     device
-        cpu or cuda; the GPU where there is one unless told.
+        cpu or cuda; the GPU where there is one unless told. Shards on one machine share its GPUs.
     dtype
         Of the model's weights: float32, bfloat16 or float16; as they are in its file unless told.
     """
@@ -385,11 +397,22 @@ def embed(
 
     from lapis.hub import load
     from lapis.search.bulk import check_out, embed_files
+    from lapis.search.ending import exit_on_terminate
+    from lapis.search.sharding import local_number, parse_shard
 
+    if merge or check:
+        given = [f"--{name}" for name, value in {"shard": shard, "model": model}.items() if value] + [*sources]
+        if given or (merge and check):
+            raise ValueError(f"--merge and --check take only --out, got {' '.join(given) or 'both'}")
+        _finish_embedding(out, merge=merge, overwrite=overwrite)
+        return
+    if not (sources and model):
+        raise ValueError("expected sources and --model (or --merge, or --check, of shards)")
     check_out(out, sources=sources, overwrite=overwrite)
-    embedder = load(model, device=_device(device), dtype=dtype or None)
+    part = parse_shard(shard, environment=os.environ) if shard else None
+    embedder = load(model, device=_device(device, number=local_number(os.environ) if part else 0), dtype=dtype or None)
     console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
+    with exit_on_terminate(), Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("embedding", total=None)
         report = embed_files(
             sources,
@@ -401,6 +424,7 @@ def embed(
             batch_seconds=batch_seconds,
             part_clips=part_clips,
             threads=threads,
+            shard=part,
             overwrite=overwrite,
             restart=restart,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -408,11 +432,32 @@ def embed(
     _print_embedded(report)
 
 
-def _print_embedded(report: "EmbedReport") -> None:
-    for path, reason in report.failures:
+def _finish_embedding(out: Path, *, merge: bool, overwrite: bool) -> None:
+    """Check the shards of a table, and merge them or say what they lack."""
+    from lapis.search import fragments
+
+    found = fragments.merge(out, overwrite=overwrite) if merge else fragments.check(out)
+    _print_failures(found.failures, failed=found.num_failed)
+    for problem in found.problems:
+        print(problem)
+    print(
+        f"{found.num_whole} of {found.shards} shards are whole; {found.num_rows} of {found.num_listed or '?'} clips "
+        f"have their row, {found.num_failed} of these no vector; {found.audio_seconds / 3600:.2f} hours of sound"
+        + (f"; merged into {out}" if merge else "")
+    )
+    if not found.is_whole:
+        sys.exit(1)
+
+
+def _print_failures(failures: "tuple[tuple[str, str], ...]", *, failed: int) -> None:
+    for path, reason in failures:
         print(f"without a vector: {reason}" if path in reason else f"without a vector: {path}: {reason}")
-    if report.failed > len(report.failures):
-        print(f"without a vector: {report.failed - len(report.failures)} more, see the column `error`")
+    if failed > len(failures):
+        print(f"without a vector: {failed - len(failures)} more, see the column `error`")
+
+
+def _print_embedded(report: "EmbedReport") -> None:
+    _print_failures(report.failures, failed=report.failed)
     print(
         f"{report.written} clips in {report.out}, {report.failed} of them without a vector; "
         f"{report.audio_seconds / 3600:.2f} hours of sound; {report.resumed} clips were there from an earlier run"
@@ -667,12 +712,13 @@ def _pairs(settings: tuple[str, ...], *, option: str) -> dict[str, str]:
     return dict(setting.split("=", 1) for setting in settings)
 
 
-def _device(name: str) -> str:
-    """The device of this name, or the best there is."""
+def _device(name: str, *, number: int = 0) -> str:
+    """The device of this name, or the best there is; of several GPUs, that of the process of this number."""
     import torch
 
     if not name:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return f"cuda:{number % gpus}" if gpus > 1 else "cuda" if gpus else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"no CUDA device is there for --device {name}")
     return name

@@ -33,6 +33,10 @@ class Http:
             raise ValueError(f"{pattern}: a web server lists no files: write the numbers, as in train-{{000..123}}.tar")
         return sorted(expand(pattern))
 
+    def below(self, folder: str) -> list[str]:
+        """Nothing that a web server could tell."""
+        raise ValueError(f"{folder}: a web server lists no files: give a table of their addresses")
+
     def stat(self, address: str) -> Thing | None:
         """By asking for the first byte, since not every server that gives ranges answers HEAD."""
         answer = self._patience.call(lambda: self._ask(address, 0, 1), name=address)

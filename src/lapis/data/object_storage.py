@@ -69,6 +69,11 @@ class Objects:
             found |= {name for name in names if PurePosixPath("/", name).match(f"/{wanted}")}
         return sorted(f"{self._root}/{name}" for name in found)
 
+    def below(self, folder: str) -> list[str]:
+        """The objects of a folder, which ends in `/`, and of the folders in it."""
+        prefix = self._name(folder).lstrip("/") or None
+        return sorted(f"{self._root}/{name}" for name in self._ask(lambda: self._names(prefix), name=folder))
+
     def _names(self, prefix: str | None) -> list[str]:
         return [entry["path"] for entries in self._obstore.list(self._store, prefix) for entry in entries]
 

@@ -89,6 +89,10 @@ class Store(Protocol):
         """The addresses that match, sorted; `{00..12}` and `{a,b}` stand for each of these."""
         ...
 
+    def below(self, folder: str) -> list[str]:
+        """The addresses of all things whose address begins with that of a folder, sorted."""
+        ...
+
     def stat(self, address: str) -> Thing | None:
         """What is at an address; None where nothing is."""
         ...

@@ -2,27 +2,35 @@
 
 The sources are listed (`clips.py`), threads read ahead of the model (`reading.py`), and rows are kept in part files as
 they come (`parts.py`): a second run goes on where a first was stopped, however it was. Memory does not grow with the
-number of files, nor with their length beyond `max_seconds`. A file that cannot be read is a row that says why.
+number of files, nor with their length beyond `max_seconds`. A file that cannot be read is a row that says why, and so
+is one that ends the process that reads it (`careful.py`). Several processes share the work as shards (`sharding.py`).
 """
 
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
+from lapis.data.storage import Patience, StorageError
 from lapis.model import Embedder
+from lapis.search import fragments
 from lapis.search import parts as part_files
-from lapis.search.clips import find_clips
-from lapis.search.parts import Parts
-from lapis.search.reading import Sound, read_ahead
+from lapis.search.careful import Journal
+from lapis.search.clips import Clip, find_clips
+from lapis.search.parts import Job, Merged, Parts
+from lapis.search.reading import MEASURED_CLIPS, READ_CLIPS, Sound, read_again, read_ahead
 from lapis.search.rows import Row
+from lapis.search.sharding import Shard
+from lapis.search.withheld import given_back
 from lapis.shapes import Waveforms
 
 MAX_SECONDS = 3600.0
@@ -77,6 +85,8 @@ def embed_files(
     batch_seconds: float = BATCH_SECONDS,
     part_clips: int = PART_CLIPS,
     threads: int | None = None,
+    shard: Shard | None = None,
+    patience: Patience | None = None,
     overwrite: bool = False,
     restart: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -87,8 +97,11 @@ def embed_files(
     is an `error`), `duration_seconds`, `error` (null where there is a vector). The file's metadata say which model made
     the vectors. Beside the table, a folder named as it is with `.parts` holds the work until it is finished.
 
+    Of a shard, every n-th clip is embedded, into a table in the folder named as the whole with `.shards`; when all are
+    there, `fragments.merge` makes them one. A shard that is finished already stays as it is.
+
     Args:
-        sources: paths of files and folders.
+        sources: paths of files and folders, and addresses of stores (`s3://bucket/folder/`), as text.
         embedder: the model.
         out: the table.
         model: its name or folder, noted in the table.
@@ -98,13 +111,16 @@ def embed_files(
             times so much, or the longest sound four times.
         part_clips: rows a part file; written earlier when they take over a minute.
         threads: that read sound; as many as there are processors unless told, eight at most.
-        overwrite: replace a table that is there.
-        restart: throw away the unfinished work of an earlier run.
+        shard: which of several processes this is, each with the same other arguments, on this machine or another.
+        patience: with stores.
+        overwrite: replace a table that is there; of a shard, begin although the whole table is there.
+        restart: throw away the unfinished work of an earlier run; of a shard, the finished too.
         progress: called with the number of clips done and of all.
 
     Raises:
         ValueError: a source is not there or damaged, the table is there already, or unfinished work beside it is of
             another model or other sources.
+        StorageError: a store is away; what was finished is kept, and a later run goes on.
     """
     if isinstance(sources, str):
         raise ValueError(f"expected a list of sources, got {sources!r}: put it into a list")
@@ -115,33 +131,36 @@ def embed_files(
     for name, value in (("part_clips", part_clips), ("threads", threads)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    out = check_out(out, sources=sources, overwrite=overwrite)
+    whole = check_out(out, sources=sources, overwrite=overwrite)
+    out = whole if shard is None else shard.fragment(whole)
     folder = out.with_name(f"{out.name}.parts")
     with part_files.held(folder):
-        check_out(out, sources=sources, overwrite=overwrite)  # Another process may just have finished it.
+        check_out(whole, sources=sources, overwrite=overwrite)  # Another process may just have finished it.
         if restart:
             part_files.clear(folder)
+        if restart and shard is not None:
+            out.unlink(missing_ok=True)
         parts = Parts.create_or_open(
             folder,
-            clips=find_clips(sources, audio_column=audio_column),
+            clips=find_clips(sources, audio_column=audio_column, patience=patience),
             identity=embedder.identity,
             width=embedder.width,
             sample_rate=embedder.sample_rate,
             max_seconds=max_seconds,
+            shard=shard,
         )
+        if shard is not None and out.exists():
+            part_files.clear(folder)
+            return _finished(out, job=parts.job)
         resumed = parts.num_rows
-        sounds = read_ahead(
-            parts.clips(begin=resumed),
-            sample_rate=embedder.sample_rate,
-            max_seconds=max_seconds,
-            ahead_seconds=2 * batch_seconds,
-            threads=threads,
-        )
-        with closing(sounds):
-            rows = _embed(sounds, embedder=embedder, batch_seconds=batch_seconds)
-            _write(rows, parts=parts, begin=resumed, part_clips=part_clips, progress=progress)
+        reading = _Reading(embedder, max_seconds, batch_seconds, threads, patience)
+        _embed_rest(parts, begin=resumed, reading=reading, part_clips=part_clips, progress=progress)
         merged = parts.merge(out, metadata={"lapis.version": version("lapis-audio"), "lapis.model": model})
         part_files.clear(folder)
+    return _report(out, merged, resumed=resumed)
+
+
+def _report(out: Path, merged: Merged, *, resumed: int) -> EmbedReport:
     return EmbedReport(
         out=out,
         written=merged.num_rows,
@@ -150,6 +169,78 @@ def embed_files(
         audio_seconds=merged.audio_seconds,
         failures=merged.failures,
     )
+
+
+def _finished(out: Path, *, job: Job) -> EmbedReport:
+    """What is in the table of a shard that an earlier run has finished, if it did this job."""
+    there = fragments.job_of(out)
+    if there != job:
+        raise ValueError(part_files.another_job(f"{out} is the finished shard", there=there, asked=job))
+    return _report(out, fragments.contents_of(out), resumed=job.num_clips)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How sounds become rows."""
+
+    embedder: Embedder
+    max_seconds: float
+    batch_seconds: float
+    threads: int
+    patience: Patience | None
+
+    def rows(self, clips: Iterator[Clip], *, threads: int | None = None) -> Generator[Row, None, None]:
+        """Of clips, in their order."""
+        options = {"sample_rate": self.embedder.sample_rate, "max_seconds": self.max_seconds}
+        ahead_seconds = 2 * self.batch_seconds
+        sounds = read_ahead(clips, ahead_seconds=ahead_seconds, threads=threads or self.threads, **options)
+        with closing(sounds):
+            given = given_back(sounds, again=partial(read_again, **options))
+            yield from _embed(given, embedder=self.embedder, batch_seconds=self.batch_seconds)
+
+
+def _embed_rest(
+    parts: Parts,
+    *,
+    begin: int,
+    reading: _Reading,
+    part_clips: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Write the rows that are not there yet; those of clips among which processes have been lost one by one."""
+    ahead = part_clips + MOST_CLIPS + READ_CLIPS + MEASURED_CLIPS
+    journal = Journal(parts.folder, begin=begin, ahead=ahead)
+    careful_until = min(journal.careful_until, parts.job.num_clips)
+    try:
+        for clip in islice(parts.clips(begin=begin, patience=reading.patience), max(0, careful_until - begin)):
+            parts.write([_careful_row(clip, number=begin, reading=reading, journal=journal)], begin=begin)
+            begin += 1
+    except BaseException:
+        journal.forgive()
+        raise
+    try:
+        with closing(reading.rows(parts.clips(begin=begin, patience=reading.patience))) as rows:
+            _write(rows, parts=parts, begin=begin, part_clips=part_clips, progress=progress)
+    except (KeyboardInterrupt, SystemExit, StorageError):
+        journal.forgive()
+        raise
+
+
+def _careful_row(clip: Clip, *, number: int, reading: _Reading, journal: Journal) -> Row:
+    """The row of a clip by itself, or one that says that it ends processes, or that the model fails on it alone."""
+    if journal.is_blamed(number):
+        return Row(clip, None, None, "the process ended whenever it came to this sound: crashed, or out of memory")
+    journal.touch(number)
+    try:
+        (row,) = reading.rows(iter([clip]), threads=1)
+    except StorageError:
+        raise
+    except Exception as error:
+        # A model that fails on anything is no fault of a sound: then this raises too.
+        embedder = reading.embedder
+        embedder.embed_audio([np.sin(np.arange(embedder.sample_rate, dtype=np.float32) / 8)])
+        return Row(clip, None, None, f"the model fails on it: {type(error).__name__}: {error}")
+    return row
 
 
 def _write(
@@ -200,17 +291,21 @@ def _embed(sounds: Iterable[Sound], *, embedder: Embedder, batch_seconds: float)
                 yield Row(sound.clip, None, sound.seconds, answer)
         waiting.clear()
 
-    for sound in sounds:
-        seconds = 0.0 if sound.waveform is None else len(sound.waveform) / embedder.sample_rate
-        if waiting and waiting_seconds + seconds > batch_seconds:
-            yield from flush()
-            waiting_seconds = 0.0
-        waiting.append(sound)
-        waiting_seconds += seconds
-        del sound  # An hour of sound is not to be kept by its name when its batch is done.
-        if waiting_seconds >= batch_seconds or len(waiting) == MOST_CLIPS:
-            yield from flush()
-            waiting_seconds = 0.0
+    try:
+        for sound in sounds:
+            seconds = 0.0 if sound.waveform is None else len(sound.waveform) / embedder.sample_rate
+            if waiting and waiting_seconds + seconds > batch_seconds:
+                yield from flush()
+                waiting_seconds = 0.0
+            waiting.append(sound)
+            waiting_seconds += seconds
+            del sound  # An hour of sound is not to be kept by its name when its batch is done.
+            if waiting_seconds >= batch_seconds or len(waiting) == MOST_CLIPS:
+                yield from flush()
+                waiting_seconds = 0.0
+    except StorageError:  # What came before it is not read again.
+        yield from flush()
+        raise
     yield from flush()
 
 

@@ -12,12 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lapis.data.sample import Location
+from lapis.data.storage import Patience, is_url
 from lapis.files import atomic_write, locked
+from lapis.search.careful import NAME as PROGRESS_NAME
 from lapis.search.clips import Clip
-from lapis.search.rows import Row, schema_of, table_of
+from lapis.search.rows import NUMBER, Row, row_mark, schema_of, table_of, utf8
+from lapis.search.sharding import Shard
+from lapis.search.stored import Stored
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +30,8 @@ FORMAT = 1
 JOB_NAME = "job.json"
 CLIPS_NAME = "clips.jsonl"
 LOCK_NAME = "lock"
+JOB_KEY = "lapis.job"
+"""Of a shard's table: the job, among its metadata."""
 ROW_GROUP_ROWS = 8192
 LISTED_FAILURES = 100
 
@@ -42,7 +48,20 @@ class Job:
     num_clips: int
     clips_digest: str
     """Of the clips' names and places, and of their files' sizes and modification times."""
+    shard: int = 0
+    shards: int = 0
+    """How many there are; 0 where the job is the whole."""
+    num_listed: int = 0
+    """Clips of all shards together."""
+    listing_digest: str = ""
+    """Of the numbers, names and places of all shards' clips; the same where shards belong together."""
+    rows_digest: str = ""
+    """Of those of this one's: what its rows must be."""
     format: int = FORMAT
+
+    def number(self, row: int) -> int:
+        """Of a row's clip, among the clips of all shards."""
+        return self.shard + self.shards * row if self.shards else row
 
 
 @dataclass(frozen=True)
@@ -64,9 +83,19 @@ class Parts:
 
     @classmethod
     def create_or_open(
-        cls, folder: Path, *, clips: Iterable[Clip], identity: str, width: int, sample_rate: int, max_seconds: float
+        cls,
+        folder: Path,
+        *,
+        clips: Iterable[Clip],
+        identity: str,
+        width: int,
+        sample_rate: int,
+        max_seconds: float,
+        shard: Shard | None = None,
     ) -> "Parts":
         """Begin a job, or go on with one that must be the same; the clips are listed to disk on the way.
+
+        Of a shard, `clips` are those of all shards, and its own are kept.
 
         Raises:
             ValueError: the folder holds another job, or there is no clip.
@@ -75,16 +104,17 @@ class Parts:
         if there is None:
             clear(folder)
         digest, num_clips = hashlib.sha256(), 0
+        listed = _Listed(shard)
         with atomic_write(folder / CLIPS_NAME) as file:
-            for line in _lines(clips):
+            for line in _lines(clips if shard is None else listed.own(clips)):
                 file.write(line)
                 digest.update(line)
                 num_clips += 1
-            if not num_clips:
+            if not (num_clips or listed.count):
                 raise ValueError("expected sounds to embed, but there is none in the sources")
-            job = Job(identity, width, sample_rate, float(max_seconds), num_clips, digest.hexdigest())
+            job = Job(identity, width, sample_rate, float(max_seconds), num_clips, digest.hexdigest(), **listed.told())
             if there is not None and there != job:
-                raise ValueError(_another_job(folder, there=there, asked=job))
+                raise ValueError(another_job(f"{folder} holds the unfinished work", there=there, asked=job))
         if there is None:
             with atomic_write(folder / JOB_NAME, binary=False) as file:
                 json.dump(asdict(job), file, indent=2)
@@ -111,12 +141,15 @@ class Parts:
         """Rows written so far: those of the first clips."""
         return max((end for _, end in self.spans()), default=0)
 
-    def clips(self, *, begin: int) -> Iterator[Clip]:
-        """The clips of the job, from one on."""
+    def clips(self, *, begin: int, patience: Patience | None = None) -> Iterator[Clip]:
+        """The clips of the job, from one on; `patience` is with stores."""
         with (self.folder / CLIPS_NAME).open(encoding="ascii") as file:
             for line in islice(file, begin, None):
                 key, path, offset, size, name, error, _ = json.loads(line)
-                yield Clip(key, Location(Path(path), offset, size, name), error)
+                if is_url(path):
+                    yield Clip(key, Stored(path, offset, size, name, patience or Patience()), error)
+                else:
+                    yield Clip(key, Location(Path(path), offset, size, name), error)
 
     def write(self, rows: Sequence[Row], *, begin: int) -> None:
         """Write a part: rows in the order of the clips, the first with this number."""
@@ -129,6 +162,8 @@ class Parts:
     def merge(self, out: Path, *, metadata: dict[str, str]) -> Merged:
         """Write all rows into one table, a row group at a time, which then takes its place at once.
 
+        That of a shard has the clips' numbers too, and the job itself among its metadata.
+
         Args:
             out: the table.
             metadata: for its schema; what the job knows of the model is added.
@@ -140,12 +175,15 @@ class Parts:
         from pyarrow import parquet
 
         spans = self.spans()
-        if not spans or spans[-1][1] != self.job.num_clips:
+        if self.num_rows != self.job.num_clips:
             raise ValueError(f"{self.folder} is not finished: expected {self.job.num_clips} rows, got {self.num_rows}")
         failures: list[tuple[str, str]] = []
         num_failed, audio_seconds = 0, 0.0
+        is_shard = self.job.shards > 0
         of_job = {f"lapis.{name}": str(getattr(self.job, name)) for name in ("identity", "width", "sample_rate")}
-        schema = schema_of(self.job.width).with_metadata(metadata | of_job)
+        if is_shard:
+            of_job[JOB_KEY] = json.dumps(asdict(self.job))
+        schema = schema_of(self.job.width, numbered=is_shard).with_metadata(metadata | of_job)
         with atomic_write(out) as file, parquet.ParquetWriter(file, schema, use_dictionary=False) as writer:
             waiting = schema.empty_table()
             for begin, end in spans:
@@ -156,6 +194,8 @@ class Parts:
                 failures += [(row["path"], row["error"]) for row in few.to_pylist()]
                 embedded = part.filter(part["vector"].is_valid())
                 audio_seconds += float(embedded["duration_seconds"].to_numpy().sum())
+                if is_shard:
+                    part = part.add_column(0, NUMBER, pa.array([self.job.number(row) for row in range(begin, end)]))
                 waiting = pa.concat_tables([waiting, part.replace_schema_metadata(schema.metadata)])
                 while waiting.num_rows >= ROW_GROUP_ROWS:
                     writer.write_table(waiting.slice(0, ROW_GROUP_ROWS))
@@ -201,19 +241,21 @@ def clear(folder: Path) -> None:
     """Delete what a job has put into its folder."""
     # The description goes first: without it, nobody goes on with the rest.
     (folder / JOB_NAME).unlink(missing_ok=True)
-    for pattern in (CLIPS_NAME, "rows-*.parquet", ".*.part"):
+    for pattern in (CLIPS_NAME, PROGRESS_NAME, "rows-*.parquet", ".*.part"):
         for path in folder.glob(pattern):
             path.unlink()
 
 
 def _lines(clips: Iterable[Clip]) -> Iterator[bytes]:
     """A line of JSON a clip, with the stamp of its file, in ASCII: any name of a file can be written so."""
-    path, stamp = None, None
+    known, stamp = None, None
     for clip in clips:
-        if clip.audio.path != path:  # The members of a tar follow each other.
-            path, stamp = clip.audio.path, _stamp(clip.audio.path)
+        # What lies in a store is known by its address: a question for each would take longer than the listing.
+        place = clip.audio.address if isinstance(clip.audio, Stored) else str(clip.audio.path)
+        if place != known:  # The members of a tar follow each other.
+            known, stamp = place, None if isinstance(clip.audio, Stored) else _stamp(clip.audio.path)
         audio = clip.audio
-        values = [clip.key, str(audio.path), audio.offset, audio.size, audio.name, clip.error, stamp]
+        values = [clip.key, place, audio.offset, audio.size, audio.name, clip.error, stamp]
         yield json.dumps(values).encode("ascii") + b"\n"
 
 
@@ -226,6 +268,37 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
+class _Listed:
+    """What a shard knows of the clips of all shards, having gone through them for its own."""
+
+    def __init__(self, shard: Shard | None) -> None:
+        self._shard, self.count = shard, 0
+        self._all, self._own = hashlib.sha256(), hashlib.sha256()
+
+    def own(self, clips: Iterable[Clip]) -> Iterator[Clip]:
+        assert self._shard is not None
+        for clip in clips:
+            mark = row_mark(self.count, utf8(clip.key), utf8(clip.path))
+            is_own = self.count % self._shard.count == self._shard.index
+            self.count += 1
+            self._all.update(mark)
+            if is_own:
+                self._own.update(mark)
+                yield clip
+
+    def told(self) -> dict[str, Any]:
+        """These fields of the job."""
+        if self._shard is None:
+            return {}
+        return {
+            "shard": self._shard.index,
+            "shards": self._shard.count,
+            "num_listed": self.count,
+            "listing_digest": self._all.hexdigest(),
+            "rows_digest": self._own.hexdigest(),
+        }
+
+
 def _read_job(folder: Path) -> Job:
     path = folder / JOB_NAME
     try:
@@ -234,10 +307,12 @@ def _read_job(folder: Path) -> Job:
         raise ValueError(f"{path} is damaged ({error}): throw the folder away with --restart") from error
 
 
-def _another_job(folder: Path, *, there: Job, asked: Job) -> str:
+def another_job(what: str, *, there: Job, asked: Job) -> str:
+    """In what two jobs differ, of which the first has left something."""
     names = {
         "identity": "the model",
         "max_seconds": "--max-seconds",
+        "num_listed": "the number of clips",
         "num_clips": "the number of clips",
         "clips_digest": "the sources, or files in them",
     }
@@ -246,6 +321,6 @@ def _another_job(folder: Path, *, there: Job, asked: Job) -> str:
     first = next((name for name in names if name in differing), differing[0])
     shown = "" if first == "clips_digest" else f": {asdict(there)[first]}, now {values[first]}"
     return (
-        f"{folder} holds the unfinished work of another job, it differs in {names.get(first, first)}{shown}. "
+        f"{what} of another job, it differs in {names.get(first, first)}{shown}. "
         f"Give the same model and sources to go on with it, or throw it away with --restart"
     )

@@ -12,11 +12,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from lapis import audio
+from lapis.data.storage import StorageError
 from lapis.search.clips import Clip
+from lapis.search.stored import Stored
 from lapis.shapes import Waveform
 
 MEASURED_CLIPS = 64
 READ_CLIPS = 1024
+KEPT_BYTES = 1 << 22
+"""Of a sound from a store, between measuring and reading; more is fetched twice, since so many are measured ahead."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +31,10 @@ class Sound:
     seconds: float | None = None
     waveform: Waveform | None = None
     error: str | None = None
+    withheld: StorageError | None = None
+    """Why a store did not give it, which may be no fault of its own (`withheld.py`)."""
+    content: bytes | None = None
+    """What a store gave for measuring, if it is not much."""
 
 
 def read_ahead(
@@ -70,6 +78,12 @@ def read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
+def read_again(sound: Sound, *, sample_rate: int, max_seconds: float) -> Sound:
+    """The same clip, measured and read anew."""
+    measured = _measured(sound.clip, max_seconds=max_seconds)
+    return _read(measured, sample_rate=sample_rate, max_seconds=max_seconds)
+
+
 def _measured(clip: Clip, *, max_seconds: float) -> Sound:
     """The clip with its length in seconds, if it has one that is to be embedded."""
     if clip.error is not None:
@@ -79,13 +93,18 @@ def _measured(clip: Clip, *, max_seconds: float) -> Sound:
     except UnicodeEncodeError:
         return Sound(clip, error="its name is not UTF-8, and the table can hold no other: rename it")
     try:
-        seconds = audio.info(clip.audio.open()).seconds
+        content = clip.audio.open()
+        seconds = audio.info(content).seconds
+    except StorageError as error:
+        return Sound(clip, error=str(error), withheld=error)
     except Exception as error:
         return Sound(clip, error=_reason(error))
     if seconds > max_seconds:
         error = f"it lasts {seconds:.2f} s, and at most {max_seconds:g} s are embedded whole: raise --max-seconds"
         return Sound(clip, seconds, error=error)
-    return Sound(clip, seconds)
+    is_stored = isinstance(clip.audio, Stored)
+    kept = content if is_stored and isinstance(content, bytes) and len(content) <= KEPT_BYTES else None
+    return Sound(clip, seconds, content=kept)
 
 
 def _read(sound: Sound, *, sample_rate: int, max_seconds: float) -> Sound:
@@ -93,10 +112,12 @@ def _read(sound: Sound, *, sample_rate: int, max_seconds: float) -> Sound:
     if sound.error is not None:
         return sound
     try:
-        source = sound.clip.audio.open()
+        source = sound.clip.audio.open() if sound.content is None else sound.content
         block = next(audio.blocks(source, sample_rate=sample_rate, block_seconds=max_seconds + 1))
+    except StorageError as error:
+        return replace(sound, error=str(error), withheld=error)
     except Exception as error:
-        return replace(sound, error=_reason(error))
+        return replace(sound, error=_reason(error), content=None)
     seconds = len(block.waveform) / sample_rate
     if seconds > max_seconds:
         error = f"it lasts over {max_seconds:g} s, the most that is embedded whole, though its header says less"

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+NUMBER = "number"
+
+
 @dataclass(frozen=True, eq=False)
 class Row:
     """What is known of a clip: its vector, or why there is none."""
@@ -23,11 +26,11 @@ class Row:
     error: str | None = None
 
 
-def schema_of(width: int) -> "pa.Schema":
-    """The columns, for vectors of this width."""
+def schema_of(width: int, *, numbered: bool = False) -> "pa.Schema":
+    """The columns, for vectors of this width; those of a shard begin with the clip's number among all shards' clips."""
     import pyarrow as pa
 
-    return pa.schema(
+    columns = pa.schema(
         {
             "key": pa.string(),
             "path": pa.string(),
@@ -36,6 +39,12 @@ def schema_of(width: int) -> "pa.Schema":
             "error": pa.string(),
         }
     )
+    return columns.insert(0, pa.field(NUMBER, pa.int64())) if numbered else columns
+
+
+def row_mark(number: int, key: str, path: str) -> bytes:
+    """What a row is told from all others by, for a digest of rows in their order."""
+    return f"{number}\0{key}\0{path}\n".encode()
 
 
 def table_of(rows: Sequence[Row], *, width: int) -> "pa.Table":
@@ -48,15 +57,15 @@ def table_of(rows: Sequence[Row], *, width: int) -> "pa.Table":
             vectors[number] = row.vector
     missing = pa.array([row.vector is None for row in rows])
     columns: dict[str, Any] = {
-        "key": [_utf8(row.clip.key) for row in rows],
-        "path": [_utf8(row.clip.path) for row in rows],
+        "key": [utf8(row.clip.key) for row in rows],
+        "path": [utf8(row.clip.path) for row in rows],
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width, mask=missing),
         "duration_seconds": [row.duration_seconds for row in rows],
-        "error": [None if row.error is None else _utf8(row.error) for row in rows],
+        "error": [None if row.error is None else utf8(row.error) for row in rows],
     }
     return pa.table(columns, schema=schema_of(width))
 
 
-def _utf8(text: str) -> str:
+def utf8(text: str) -> str:
     """The text itself; what is not UTF-8 in the name of a file is escaped, since Parquet holds nothing else."""
     return text.encode("utf-8", "backslashreplace").decode()
