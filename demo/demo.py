@@ -63,7 +63,12 @@ def main() -> None:
     samples = {sample.key: sample for sample in Pocket("test").build()}
     sounds = unpack(list(samples.values()), folder / "sounds")
     index = Index.create_or_open(
-        folder / "index", embedder_identity=model.identity, width=model.width, window_seconds=10.0, rebuild=True
+        folder / "index",
+        embedder_identity=model.identity,
+        width=model.width,
+        window_seconds=10.0,
+        model=str((folder / "run").resolve()),
+        rebuild=True,
     )
     report = index.update(sounds, embedder=model)
     print(f"indexed {report.added} files, {len(report.failed)} unreadable", flush=True)

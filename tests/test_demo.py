@@ -4,6 +4,8 @@ import re
 import subprocess
 import sys
 
+from lapis.search.index import Index
+
 SMALL = (
     "model.audio.width=24",
     "model.audio.depth=3",
@@ -25,3 +27,4 @@ def test_demo_writes_a_page_that_stands_alone(root, tmp_path):
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     for words in ("火が燃えている", "pocket-sound-zeroshot-eng_Latn-1", "chance"):
         assert words in page
+    assert Index.open(tmp_path / "index").model == str(tmp_path / "run")  # so that `lapis search` finds it

@@ -569,7 +569,7 @@ def search(
     if bool(words.strip()) == (like is not None):
         raise ValueError("expected words to search for, or --like with a sound file, one of the two")
     table = Index.open(index)
-    embedder = load(model or table.metadata.model, device=_device(device))
+    embedder = load(model or table.model, device=_device(device))
     if like is not None:
         hits = table.search_like(like, embedder=embedder, limit=limit)
     else:

@@ -81,7 +81,7 @@ def locate(
     if not model:
         if not index.exists():
             raise ValueError(f"expected --model, as there is no index in {index} that tells of one")
-        model = Index.open(index).metadata.model
+        model = Index.open(index).model
     embedder = load(model, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
     found = locate(file, texts=texts, embedder=embedder, listening=listening, rule=rule)
     if json:

@@ -346,6 +346,12 @@ def test_windows_are_fixed_when_the_index_is_made(index):
             make_index(index.folder.with_name("none"), **senseless)
 
 
+def test_an_index_tells_where_its_model_lies_or_that_it_does_not_know(tmp_path):
+    assert make_index(tmp_path / "one", model="somewhere/run").model == "somewhere/run"
+    with pytest.raises(ValueError, match=r"two: the index does not tell where its model .* lies: expected --model"):
+        _ = make_index(tmp_path / "two").model
+
+
 def test_no_index_and_no_folder(tmp_path, index):
     with pytest.raises(ValueError, match="there is no index in"):
         Index.open(tmp_path / "nothing")

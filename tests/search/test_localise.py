@@ -249,7 +249,10 @@ def test_a_picture_of_a_tone_shows_it_where_it_is():
     waveform = beeps(20.0, (3.0, 5.0))
     bands = spectrogram(waveform, seconds=20.0)
     loudest = np.unravel_index(bands.argmax(), bands.shape)
-    mels = lambda hertz: 2595 * np.log10(1 + hertz / 700)  # noqa: E731
+
+    def mels(hertz):
+        return 2595 * np.log10(1 + hertz / 700)
+
     assert loudest[0] == pytest.approx((mels(2500) - mels(60)) / (mels(8000) - mels(60)) * 80, abs=1.5)
     assert 3.0 <= (loudest[1] + 0.5) / bands.shape[1] * 20.0 <= 5.0 and bands.max() == 0
     found = locate(waveform, texts=["2 beep"], embedder=Tones())

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float32
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from lapis.audio_encoders.m2d import M2d
@@ -35,7 +34,7 @@ from lapis.train.checkpoint import Checkpoints
 from lapis.train.line import Line
 from lapis.train.loop import Training, train
 from lapis.train.optim import Cosine
-from lapis.train.report import Report
+from lapis.train.report import Report, progress_bar
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,16 +212,7 @@ class Bar(Report):
 
     def __init__(self, name: str, *, steps: int) -> None:
         super().__init__(Path(), name=name, steps=steps)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
+        self._bar = progress_bar(self._console)
 
     @property
     def unread(self) -> tuple[str, ...]:

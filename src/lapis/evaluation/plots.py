@@ -42,7 +42,10 @@ def bars(places: Sequence[str], *, series: Sequence[Series], title: str, unit: U
     ticks = _ticks(top)
     below = math.ceil(max(0.0, -min(edges, default=0.0)) / ticks[1] - 1e-9)
     ticks = [-ticks[1] * step for step in range(below, 0, -1)] + ticks
-    across = lambda value: left + (right - left) * min(max((value - ticks[0]) / (top - ticks[0]), 0.0), 1.0)  # noqa: E731
+
+    def across(value: float) -> float:
+        return left + (right - left) * min(max((value - ticks[0]) / (top - ticks[0]), 0.0), 1.0)
+
     zero = across(0.0)
     parts = _grid_down([(across(tick), shown_short(tick, unit)) for tick in ticks], bottom=height - 22)
     for row, place in enumerate(places):
@@ -216,7 +219,10 @@ def spans(of: Sequence[Span], *, title: str, below: str, above: str) -> str:
     left, width, band = 12 + 7 * max(len(one.name) for one in of), 860, 20
     right, height = width - 26, band * len(of) + 54
     reach = max(1e-9, *(abs(edge) for one in of for edge in (*(one.interval or ()), one.value))) * 1.08
-    across = lambda value: left + (right - left) * (value / reach + 1) / 2  # noqa: E731
+
+    def across(value: float) -> float:
+        return left + (right - left) * (value / reach + 1) / 2
+
     zero = across(0.0)
     step = next(step for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if reach <= 4 * step)
     ticks = [number * step for number in range(-4, 5) if abs(number * step) <= reach]

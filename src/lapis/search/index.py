@@ -183,6 +183,20 @@ class Index:
         return cls(folder, metadata, table)
 
     @property
+    def model(self) -> str:
+        """Where the model lies whose vectors these are.
+
+        Raises:
+            ValueError: whoever made the index did not note it.
+        """
+        if not self.metadata.model:
+            raise ValueError(
+                f"{self.folder}: the index does not tell where its model ({self.metadata.embedder_identity}) lies: "
+                f"expected --model"
+            )
+        return self.metadata.model
+
+    @property
     def num_windows(self) -> int:
         """The rows of the table."""
         with _explained(self.folder, doing="read"):

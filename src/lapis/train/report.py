@@ -20,6 +20,20 @@ from lapis.train.line import Line
 from lapis.train.trackers import TensorBoard, Tracker, open_tracker
 
 
+def progress_bar(console: Console) -> Progress:
+    """Of steps, with their time and a `text` beside; nothing where the console is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
 class Report:
     """The report of one run, in its folder; silent in all processes but the first."""
 
@@ -71,16 +85,7 @@ class Report:
             self._trackers.append(
                 open_tracker(self._track, folder=self._folder, name=self._name, step=step, recipe=self._recipe)
             )
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
+        self._bar = progress_bar(self._console)
         self._bar.start()
         self._task = self._bar.add_task(self._name, total=self._steps, completed=step, text="")
 
