@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import lapis
@@ -228,7 +229,7 @@ def test_the_command_says_a_line_a_sound_and_names_those_without(folder, sounds,
         app(["caption", str(folder), str(sounds / "01.wav"), str(odd), "--json", "--beam", "1", "--device", "cpu"])
     assert ended.value.code == 1
     one, other = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert set(one) == {"path", "seconds", "caption", "error"} and one["caption"] == CAPTIONS[5]
+    assert set(one) == {"path", "seconds", "caption", "error", "begin_seconds"} and one["caption"] == CAPTIONS[5]
     assert other["path"] == str(odd) and "not UTF-8" in other["error"]
 
 
@@ -290,3 +291,15 @@ def test_a_stage_after_one_without_captions_says_what_is_missing(tmp_path):
     captioning = slap("captioning", form="pocket", after=str(tmp_path / "retrieval"))
     with pytest.raises(ValueError, match="has no decoder of captions"):
         recipes.run(_small(captioning), folder=tmp_path / "captioning")
+
+
+def test_a_long_sound_is_described_part_by_part(learned, clips, tmp_path):
+    seconds = len(clips[0]) / SAMPLE_RATE
+    soundfile.write(tmp_path / "a.wav", np.concatenate([clips[0], clips[0]]), SAMPLE_RATE, subtype="FLOAT")
+    (tmp_path / "b.wav").write_bytes(b"bad")
+    first, second, bad = caption_files([tmp_path], captioner=learned, every_seconds=seconds)
+    assert [of.caption for of in (first, second)] == [CAPTIONS[4]] * 2
+    assert [of.begin_seconds for of in (first, second)] == pytest.approx([0.0, seconds])
+    assert bad.caption is None and "expected a sound file" in bad.error and bad.begin_seconds is None
+    with pytest.raises(ValueError, match=r"no longer than 120\.0 s"):
+        next(caption_files([tmp_path], captioner=learned, every_seconds=121.0))

@@ -73,6 +73,28 @@ def test_index_then_search_by_words_and_by_sound(lapis, model, sounds, tmp_path)
     assert "score" in shown.stdout and "clip" in shown.stdout and shown.returncode == 0
 
 
+def test_an_index_is_searched_in_part_listed_exported_and_tidied(lapis, model, sounds, tmp_path):
+    (sounds / "labels.csv").write_text("path,tags,text\nmore/tone.flac,test;tone,a sine\n")
+    (sounds / "copy.flac").write_bytes((sounds / "more" / "tone.flac").read_bytes())
+    assert lapis("index", sounds, "--model", model, "--metadata", sounds / "labels.csv").returncode == 0
+    tagged = ("--tag", "tone", "--tag", "test", "--below", "more", "--since", "2020-01-01", "--longest-seconds", 60)
+    query = ("search", "rain", "--like", sounds / "copy.flac", "--unlike", "thunder", "--json")
+    for words in (query, ("index", "list")):
+        answer = lapis(*words, *tagged)
+        assert answer.returncode == 0 and len(answer.stdout.splitlines()) == 1 and "tone.flac" in answer.stdout, answer
+    assert "no such file" in lapis("search", "rain", "--tag", "none").stderr
+    listed = [json.loads(line) for line in lapis("index", "list", "--json").stdout.splitlines()]
+    assert len(listed) == 6 and {tuple(file["tags"]) for file in listed} == {(), ("test", "tone")}
+    twice = lapis("index", "duplicates", "--exact").stdout.splitlines()
+    assert [line.rpartition("/")[2].strip() for line in twice] == ["copy.flac", "tone.flac", "same content"]
+    (sounds / "more" / "tone.flac").rename(sounds / "moved.flac")
+    assert "0 windows written; 1 files moved" in lapis("index", sounds, "--model", model).stdout
+    assert lapis("index", "remove", sounds / "moved.flac").stdout == "1 files removed from lapis-index\n"
+    assert "6 windows in all.parquet" in lapis("index", "export", "all.parquet").stdout
+    assert lapis("index", "compact").stdout == "6 windows\n"
+    assert "expected words to search for" in lapis("search", "--unlike", "rain").stderr
+
+
 def test_nothing_matches_by_the_decision_of_the_models_calibration(lapis, model, sounds, tmp_path):
     copied = shutil.copytree(model, tmp_path / "model")
     embedder = load(copied, check=False)

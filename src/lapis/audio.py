@@ -440,6 +440,9 @@ def _container(content: io.BufferedIOBase, name: str) -> InputContainer:
     if not container.streams.audio:
         container.close()
         raise AudioError(f"{name}: expected a sound file, but this {container.format.long_name} holds no sound")
+    if container.streams.audio[0].codec_context is None:
+        container.close()
+        raise AudioError(f"{name}: expected sound, but that of this {container.format.long_name} is in no known coding")
     return container
 
 

@@ -128,6 +128,59 @@ class Meaning:
 
 
 @dataclass(frozen=True)
+class FrameCalibration:
+    """The meaning of a text's cosine with an instant of a recording, which is less than a clip.
+
+    An instant's score is `cosine + usual_weight * usual`. What is usual for a text is its median in the recording, as
+    far as that is long, and else its product with `centre`, the mean of the fit's instants: `usual_of` weighs the two.
+
+    Raises:
+        ValueError: a number is not finite or out of its range.
+    """
+
+    hearing: Literal["dense", "windows"]
+    """How the instants were heard."""
+    curve: Logistic
+    usual_weight: float
+    centre: tuple[float, ...]
+    begin_score: float
+    """From which on a text is heard."""
+    continue_score: float
+    """Down to which it is heard on."""
+    data: str = ""
+    """What it was fitted on, in words."""
+    event_f1: float = 0.0
+    """Of the fit's own mixtures, over all texts and events."""
+    known_seconds: float = 30.0
+    """Of a recording, whose median counts as much as what the fit says."""
+
+    def __post_init__(self) -> None:
+        check_choice(self.hearing, Literal["dense", "windows"], name="hearing")
+        numbers = (self.usual_weight, self.begin_score, self.continue_score, *self.centre)
+        if not np.isfinite(numbers).all() or self.continue_score > self.begin_score:
+            raise ValueError("expected finite numbers, and a continue_score no higher than begin_score")
+        if self.known_seconds <= 0:
+            raise ValueError(f"known_seconds must be above 0, got {self.known_seconds}")
+
+    def usual_of(
+        self, texts: Vectors, *, medians: Float[np.ndarray, "texts"], seconds: float
+    ) -> Float64[np.ndarray, "texts"]:
+        """The usual cosine of each text in a recording of so many seconds with these medians.
+
+        Raises:
+            ValueError: the vectors have another width.
+        """
+        if texts.shape[1] != len(self.centre):
+            raise ValueError(f"expected vectors of width {len(self.centre)}, got {texts.shape[1]}")
+        share = seconds / (seconds + self.known_seconds)
+        return share * medians + (1 - share) * (texts.astype(np.float64) @ np.array(self.centre))
+
+    def probability(self, scores: Scores) -> Float64[np.ndarray, "..."]:
+        """That the text is heard at the instant, where as much sounds as in the fit."""
+        return logistic(self.curve(scores))
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The meaning of one model's cosines.
 
@@ -151,6 +204,8 @@ class Calibration:
     least_score: float
     """From which on a text counts as heard."""
     fitted: Fitted
+    frames: tuple[FrameCalibration, ...] = ()
+    """Of instants, one a way of hearing; none where it was fitted to clips alone."""
     lapis_version: str = field(default=__version__, compare=False)
 
     def __post_init__(self) -> None:
@@ -159,6 +214,10 @@ class Calibration:
         numbers = (self.background_weight, self.least_score, *self.centre, *self.unrelated)
         if not np.isfinite(numbers).all() or not 0 < self.prior < 1:
             raise ValueError(f"expected finite numbers and a prior between 0 and 1, got {self.prior} among others")
+
+    def frames_of(self, hearing: str) -> FrameCalibration | None:
+        """What instants mean that are heard so; None where no fit was made."""
+        return next((of for of in self.frames if of.hearing == hearing), None)
 
     def background(self, texts: Vectors) -> Float64[np.ndarray, "texts"]:
         """The mean cosine of each text with the clips of the background.

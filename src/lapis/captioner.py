@@ -7,21 +7,21 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lapis import weights
+from lapis import audio, weights
 from lapis.model import JointModel, check_waveforms
 from lapis.objectives.caption import Caption
 from lapis.objectives.decoder import Decoder
 from lapis.objectives.generation import beam_search
 from lapis.objectives.vocabulary import vocabulary_of
 from lapis.ragged import Ragged
-from lapis.search.clips import find_clips
+from lapis.search.clips import Clip, find_clips
 from lapis.search.reading import Sound, read_ahead
 from lapis.shapes import Waveforms
 
@@ -114,12 +114,14 @@ class Captioner:
 
 @dataclass(frozen=True)
 class Described:
-    """A sound file with its caption, or with the reason why it has none."""
+    """A sound file, or a part of one, with its caption, or with the reason why it has none."""
 
     path: str
     seconds: float | None
     caption: str | None
     error: str | None = None
+    begin_seconds: float | None = None
+    """Of the part, where a sound is described part by part."""
 
 
 def caption_files(
@@ -128,6 +130,7 @@ def caption_files(
     captioner: Captioner,
     beam: int = 3,
     max_seconds: float = SECONDS_AT_ONCE,
+    every_seconds: float | None = None,
     threads: int | None = None,
 ) -> Iterator[Described]:
     """Describe the sounds of files, folders, tables and tars (`search/clips.py`), in their order, as they are ready.
@@ -136,7 +139,8 @@ def caption_files(
         sources: paths of files and folders.
         captioner: what describes them.
         beam: how many unfinished captions are followed.
-        max_seconds: a longer sound is not described.
+        max_seconds: a longer sound is not described, unless it is in parts.
+        every_seconds: a caption for each so many seconds of a sound, of any length; one for the whole unless told.
         threads: that read sound ahead; as many as there are processors unless told, eight at most.
 
     Raises:
@@ -148,6 +152,12 @@ def caption_files(
         raise ValueError(f"threads, beam and max_seconds must be above zero, got {threads}, {beam}, {max_seconds}")
     if absent := [source for source in map(Path, sources) if not source.exists()]:  # before the first is described
         raise ValueError(f"{absent[0]}: expected a sound file, a folder, a table or a tar, but there is none")
+    if every_seconds is not None:
+        if not 0 < every_seconds <= (captioner.model.config.chunk_seconds or math.inf):
+            longest = captioner.model.config.chunk_seconds
+            raise ValueError(f"a part must be longer than 0 s, and no longer than {longest} s, got {every_seconds}")
+        yield from _in_parts(find_clips(sources), captioner=captioner, beam=beam, seconds=every_seconds)
+        return
     sounds = read_ahead(
         find_clips(sources),
         sample_rate=captioner.model.sample_rate,
@@ -163,6 +173,37 @@ def caption_files(
                 waiting = []
             waiting.append(sound)
         yield from _described(waiting, captioner=captioner, beam=beam)
+
+
+def _in_parts(clips: Iterator[Clip], *, captioner: Captioner, beam: int, seconds: float) -> Iterator[Described]:
+    """Each part of each sound, read as they come: a sound of any length in little memory."""
+    at_once = max(1, min(CLIPS_AT_ONCE, int(SECONDS_AT_ONCE / seconds)))
+    waiting: list[tuple[float | None, Sound]] = []
+
+    def flush() -> Iterator[Described]:
+        described = _described([sound for _, sound in waiting], captioner=captioner, beam=beam)
+        for (begin, _), one in zip(waiting, described):
+            yield replace(one, begin_seconds=begin)
+        waiting.clear()
+
+    for clip in clips:
+        for part in _parts(clip, sample_rate=captioner.model.sample_rate, seconds=seconds):
+            waiting.append(part)
+            if len(waiting) == at_once:
+                yield from flush()
+    yield from flush()
+
+
+def _parts(clip: Clip, *, sample_rate: int, seconds: float) -> Iterator[tuple[float | None, Sound]]:
+    """Where each part begins, and its sound; last the reason, if it cannot be read to its end."""
+    if clip.error is not None:
+        yield None, Sound(clip, error=clip.error)
+        return
+    try:
+        for block in audio.blocks(clip.audio.open(), sample_rate=sample_rate, block_seconds=seconds):
+            yield block.start_seconds, Sound(clip, block.end_seconds - block.start_seconds, block.waveform)
+    except (OSError, ValueError) as error:
+        yield None, Sound(clip, error=str(error))
 
 
 def _seconds(sounds: Sequence[Sound]) -> float:

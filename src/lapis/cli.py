@@ -7,24 +7,34 @@ import sys
 import tempfile
 import warnings
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from lapis import __version__, cli_calibrate, cli_data, cli_export, cli_locate, cli_report, cli_serve
+from lapis import (
+    __version__,
+    cli_calibrate,
+    cli_caption,
+    cli_classify,
+    cli_data,
+    cli_export,
+    cli_index,
+    cli_locate,
+    cli_report,
+    cli_serve,
+    cli_watch,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lapis.captioner import Captioner, Described
+    from lapis.captioner import Captioner
     from lapis.doctor import Finding
     from lapis.evaluation.suite import SuiteResults
     from lapis.model import Embedder
     from lapis.search.bulk import EmbedReport
-    from lapis.search.index import Hit, IndexReport
-
-DEFAULT_INDEX = Path("lapis-index")
 
 app = App(
     name="lapis",
@@ -36,9 +46,14 @@ app = App(
 app.command(cli_report.report)
 app.command(cli_report.compare)
 app.command(cli_calibrate.calibrate)
+app.command(cli_caption.caption)
+app.command(cli_classify.classify)
 app.command(cli_export.export)
+app.command(cli_index.app)
+app.command(cli_index.search)
 app.command(cli_locate.locate)
 app.command(cli_serve.serve)
+app.command(cli_watch.watch)
 
 
 app.command(cli_data.app)
@@ -267,75 +282,6 @@ def _print_results(results: "SuiteResults", *, title: str) -> None:
 
 
 @app.command
-def index(
-    folder: Path,
-    /,
-    *,
-    model: str,
-    index: Path = DEFAULT_INDEX,
-    window_seconds: float | None = None,
-    hop_seconds: float | None = None,
-    rebuild: bool = False,
-    device: str = "",
-) -> None:
-    """Index the sounds of a folder; run again, it reads only what is new or changed.
-
-    Parameters
-    ----------
-    folder
-        With the sounds, and its subfolders.
-    model
-        Folder of a trained model.
-    index
-        Where the index lies or is to lie.
-    window_seconds
-        Of sound a row of the index; 10 for a new index.
-    hop_seconds
-        From one window's start to the next; the window for a new index.
-    rebuild
-        Throw away what is in the index and begin anew.
-    device
-        cpu or cuda; the GPU where there is one unless told.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from lapis.hub import load
-    from lapis.search.index import Index
-
-    if not folder.is_dir():
-        raise ValueError(f"expected a folder of sounds, and {folder} is not one")
-    embedder = load(model, device=_device(device))
-    table = Index.create_or_open(
-        index,
-        embedder_identity=embedder.identity,
-        model=str(Path(model).resolve()) if Path(model).exists() else model,
-        width=embedder.width,
-        window_seconds=window_seconds,
-        hop_seconds=hop_seconds,
-        rebuild=rebuild,
-    )
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("indexing", total=None)
-        report = table.update(
-            folder,
-            embedder=embedder,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    _print_report(report)
-
-
-def _print_report(report: "IndexReport") -> None:
-    print(
-        f"{report.added} files added, {report.changed} changed, {report.unchanged} unchanged, "
-        f"{report.removed} removed, {len(report.failed)} unreadable; {report.windows} windows written"
-    )
-    for path, reason in report.failed:
-        print(f"unreadable: {reason}" if str(path) in reason else f"unreadable: {path}: {reason}")
-
-
-@app.command
 def embed(
     sources: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     /,
@@ -348,12 +294,16 @@ def embed(
     audio_column: str = "audio",
     max_seconds: float = 3600.0,
     batch_seconds: float = 120.0,
-    part_clips: int = 1000,
+    part_clips: int | None = None,
     threads: int | None = None,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
     restart: Annotated[bool, Parameter(negative=())] = False,
     device: str = "",
     dtype: str = "",
+    engine: Literal["process", "ray"] = "process",
+    workers: int | None = None,
+    gpus_per_worker: int = 0,
+    address: str = "local",
 ) -> None:
     """Write a vector of each sound into a Parquet table; stopped and run again, it goes on where it was.
 
@@ -380,7 +330,7 @@ def embed(
     batch_seconds
         Of sound the model gets at once.
     part_clips
-        Written together; what `kill -9` may cost.
+        Written together, what `kill -9` may cost; 1000 unless told. With Ray what a worker gets at a time; 256.
     threads
         That read sound ahead of the model; one a processor, eight at most, unless told.
     overwrite
@@ -391,12 +341,20 @@ def embed(
         cpu or cuda; the GPU where there is one unless told. Shards on one machine share its GPUs.
     dtype
         Of the model's weights: float32, bfloat16 or float16; as they are in its file unless told.
+    engine
+        process: this one. ray: the machines of a Ray cluster; the options that follow are its own.
+    workers
+        How many; one a processor of the cluster, or a GPU, unless told.
+    gpus_per_worker
+        0 or 1.
+    address
+        local, for a cluster of this machine's own; auto, for one that runs here; or ray://head:10001.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     from lapis.hub import load
-    from lapis.search.bulk import check_out, embed_files
+    from lapis.search.bulk import PART_CLIPS, check_out, embed_files
     from lapis.search.ending import exit_on_terminate
     from lapis.search.sharding import local_number, parse_shard
 
@@ -409,26 +367,48 @@ def embed(
     if not (sources and model):
         raise ValueError("expected sources and --model (or --merge, or --check, of shards)")
     check_out(out, sources=sources, overwrite=overwrite)
-    part = parse_shard(shard, environment=os.environ) if shard else None
-    embedder = load(model, device=_device(device, number=local_number(os.environ) if part else 0), dtype=dtype or None)
+    options: dict[str, Any] = {
+        "out": out,
+        "model": model,
+        "audio_column": audio_column,
+        "max_seconds": max_seconds,
+        "batch_seconds": batch_seconds,
+        "overwrite": overwrite,
+        "restart": restart,
+    }
     console = Console(stderr=True)
     with exit_on_terminate(), Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("embedding", total=None)
-        report = embed_files(
-            sources,
-            embedder=embedder,
-            out=out,
-            model=model,
-            audio_column=audio_column,
-            max_seconds=max_seconds,
-            batch_seconds=batch_seconds,
-            part_clips=part_clips,
-            threads=threads,
-            shard=part,
-            overwrite=overwrite,
-            restart=restart,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+        options["progress"] = lambda done, total: bar.update(task, completed=done, total=total)
+        if engine == "ray":
+            from lapis.search.ray_engine import LEASE_CLIPS, embed_with_ray
+
+            if shard:
+                raise ValueError("--shard and --engine ray are two ways to share the work: choose one")
+            make = partial(load, model, device=device or ("cuda" if gpus_per_worker else "cpu"), dtype=dtype or None)
+            report = embed_with_ray(
+                sources,
+                make=make,
+                workers=workers,
+                gpus_per_worker=gpus_per_worker,
+                address=address,
+                lease_clips=LEASE_CLIPS if part_clips is None else part_clips,
+                threads=2 if threads is None else threads,
+                **options,
+            )
+        else:
+            if (workers, gpus_per_worker, address) != (None, 0, "local"):
+                raise ValueError("--workers, --gpus-per-worker and --address are options of --engine ray")
+            part = parse_shard(shard, environment=os.environ) if shard else None
+            on = _device(device, number=local_number(os.environ) if part else 0)
+            report = embed_files(
+                sources,
+                embedder=load(model, device=on, dtype=dtype or None),
+                part_clips=PART_CLIPS if part_clips is None else part_clips,
+                threads=threads,
+                shard=part,
+                **options,
+            )
     _print_embedded(report)
 
 
@@ -462,152 +442,6 @@ def _print_embedded(report: "EmbedReport") -> None:
         f"{report.written} clips in {report.out}, {report.failed} of them without a vector; "
         f"{report.audio_seconds / 3600:.2f} hours of sound; {report.resumed} clips were there from an earlier run"
     )
-
-
-@app.command
-def caption(
-    model: str,
-    sources: Annotated[list[Path], Parameter(negative=())],
-    /,
-    *,
-    beam: int = 3,
-    max_seconds: float = 120.0,
-    threads: int | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
-    device: str = "",
-    dtype: str = "",
-) -> None:
-    """Say in words what is heard in sounds, a line each, in their order.
-
-    A sound that has no caption is named on standard error with the reason; the exit status is 1 if there was one.
-
-    Parameters
-    ----------
-    model
-        Folder of a run whose recipe learned captions, such as slap.
-    sources
-        Sound files, folders of sounds, tables with a column `audio` (.csv, .tsv, .jsonl, .parquet), and .tar shards.
-    beam
-        How many unfinished captions are followed.
-    max_seconds
-        A longer sound is not described.
-    threads
-        That read sound ahead of the model; one a processor, eight at most, unless told.
-    json
-        Print JSON lines, those of sounds without a caption among them.
-    device
-        cpu or cuda; the GPU where there is one unless told.
-    dtype
-        Of the weights: float32, bfloat16 or float16; as they were saved unless told.
-    """
-    from lapis.captioner import caption_files
-    from lapis.hub import load_captioner
-
-    captioner = load_captioner(model, device=_device(device), dtype=dtype or None)
-    found = caption_files(sources, captioner=captioner, beam=beam, max_seconds=max_seconds, threads=threads)
-    if not _print_captions(found, as_json=json):
-        sys.exit(1)
-
-
-def _print_captions(found: "Iterable[Described]", *, as_json: bool) -> bool:
-    """Print the sounds as they come; gives whether all have a caption."""
-    whole = True
-    for one in found:
-        whole = whole and one.caption is not None
-        if as_json:
-            # Bytes of a file's name that are no text stay what JSON calls them.
-            print(json.dumps(asdict(one), ensure_ascii=False).encode(errors="backslashreplace").decode(), flush=True)
-        elif one.caption is not None:
-            # A decoder of bytes that has learned little may say a line's end, or what moves a terminal's cursor.
-            print(f"{one.path}: {''.join(c if c.isprintable() else '�' for c in one.caption)}", flush=True)
-        else:
-            error = one.error or ""
-            print(f"without a caption: {error if one.path in error else f'{one.path}: {error}'}", file=sys.stderr)
-    return whole
-
-
-@app.command
-def search(
-    words: str = "",
-    /,
-    *,
-    like: Path | None = None,
-    index: Path = DEFAULT_INDEX,
-    model: str = "",
-    limit: int = 10,
-    anyway: Annotated[bool, Parameter(negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
-    device: str = "",
-) -> None:
-    """Find sounds by words in any language the model knows, or by a sound.
-
-    A model with a calibration (`lapis calibrate`) says how probable it is that the words are heard, and that nothing
-    matches where they count as heard nowhere.
-
-    Parameters
-    ----------
-    words
-        What the sound is like.
-    like
-        A sound file to search by, in place of words.
-    index
-        Made by `lapis index`.
-    model
-        The model's folder, where it has moved since the index was made.
-    limit
-        How many files to show.
-    anyway
-        Show what is nearest even where nothing matches.
-    json
-        Print JSON lines in place of a table.
-    device
-        cpu or cuda; the GPU where there is one unless told.
-    """
-    from lapis.hub import load
-    from lapis.search.index import Index, nothing_matches
-
-    if bool(words.strip()) == (like is not None):
-        raise ValueError("expected words to search for, or --like with a sound file, one of the two")
-    table = Index.open(index)
-    embedder = load(model or table.model, device=_device(device))
-    if like is not None:
-        hits = table.search_like(like, embedder=embedder, limit=limit)
-    else:
-        hits = table.search_text(words, embedder=embedder, limit=limit)
-    if nothing_matches(hits) and not anyway:
-        # Lines of JSON are for programs: what is said to people goes elsewhere then.
-        print(_nothing_matches(embedder, hits[0]), file=sys.stderr if json else sys.stdout)
-        return
-    _print_hits(hits, title=words or f"like {like}", as_json=json)
-
-
-def _nothing_matches(embedder: "Embedder", nearest: "Hit") -> str:
-    from lapis.calibration import Calibrated
-
-    of = embedder.calibration if isinstance(embedder, Calibrated) else None
-    assert of is not None and nearest.probability is not None
-    return (
-        f"nothing matches: the nearest sound has these words with a probability of {nearest.probability:.1%}, "
-        f"and a text counts as heard where {of.decision.rule} (--anyway shows what is nearest)"
-    )
-
-
-def _print_hits(hits: "list[Hit]", *, title: str, as_json: bool) -> None:
-    if as_json:
-        for hit in hits:
-            print(json.dumps(asdict(hit) | {"path": str(hit.path)}, ensure_ascii=False))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    probable = any(hit.probability is not None for hit in hits)
-    shown = Table("score", *(["probability", "heard"] if probable else []), "seconds", "file", title=Text(title))
-    for hit in hits:
-        meaning = [] if hit.probability is None else [f"{hit.probability:.1%}", "yes" if hit.heard else "no"]
-        seconds = f"{hit.start_seconds:.1f}-{hit.end_seconds:.1f}"
-        shown.add_row(f"{hit.score:.3f}", *meaning, seconds, Text(str(hit.path)))
-    Console().print(shown)
 
 
 @app.command

@@ -6,9 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lapis.calibration import Calibration
+    from lapis.data.sample import Sample
     from lapis.data.sources import SourceConfig
     from lapis.evaluation.reliability import ReliabilityResult
+    from lapis.model import Embedder
+
+MOST_MIXTURES = 8
+"""On which it is measured how events are found: 16 minutes of sound, heard six times."""
 
 
 def calibrate(
@@ -20,6 +27,7 @@ def calibrate(
     language: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     false_alarms: float | None = None,
     probability: float | None = None,
+    frames: Annotated[bool, Parameter(negative=())] = False,
     out: Path | None = None,
     cache: bool = True,
     device: str = "",
@@ -45,6 +53,8 @@ def calibrate(
         The share of unrelated pairs of text and sound that may count as heard; 0.01 unless told.
     probability
         From which on a text counts as heard, in place of a share of false alarms.
+    frames
+        Fit to instants too, for `lapis locate` and `lapis watch`: on mixtures of the clips, which need a label each.
     out
         The folder to write to, where the model is none. From there Python takes it:
         `model.calibration = lapis.calibration.read(folder)`.
@@ -97,16 +107,69 @@ def calibrate(
                 f"one: what is measured on them is too good; expected other clips"
             )
         measured = Reliability(found, languages=language or None).run(embedder, clips=tested)
+    instants: list[str] = []
+    if frames:
+        found, instants = _with_frames(
+            found, embedder, fit_to=embeddings.samples, check=tested.samples if tested else (), languages=language
+        )
     written = calibration.write(found, folder)
     _print(found, unreadable=[str(failure) for failure in embeddings.failures])
     if measured is not None:
         _print_measured(measured)
+    for line in instants:
+        print(line)
     print(written)
     if folder.resolve() != path.resolve():
         print(
             f"lapis.load does not look there: put it into the model's folder, or set "
             f"model.calibration = lapis.calibration.read({str(folder)!r})"
         )
+
+
+def _with_frames(
+    found: "Calibration",
+    embedder: "Embedder",
+    *,
+    fit_to: "Sequence[Sample]",
+    check: "Sequence[Sample]",
+    languages: tuple[str, ...],
+) -> "tuple[Calibration, list[str]]":
+    """The calibration with what instants mean, and what is to be told of it."""
+    from dataclasses import replace
+
+    from lapis.calibration import Calibrated
+    from lapis.evaluation.frame_calibrating import captions_of, fit_frames, found_in, mixtures
+    from lapis.search.frames import hears_densely
+
+    scenes, texts = mixtures(fit_to, seed=1), captions_of(fit_to, languages=languages)
+    data = f"{len(scenes)} mixtures of clips of {found.fitted.data}"
+    ways = ("dense", "windows") if hears_densely(embedder) else ("windows",)
+    of = [fit_frames(embedder, scenes=scenes, texts=texts, hearing=way, data=data) for way in ways]
+    whole = replace(found, frames=tuple(of))
+    lines = [f"instants, {way.hearing}: events of {way.data} are found with an F1 of {way.event_f1:.1%}" for way in of]
+    if not check or not isinstance(embedder, Calibrated):
+        return whole, lines
+    others, asked, kept = (
+        mixtures(check, seed=2)[:MOST_MIXTURES],
+        captions_of(check, languages=languages),
+        embedder.calibration,
+    )
+    num_texts = sum(map(len, asked.values()))
+    lines.append(
+        f"locate on {len(others)} mixtures of the clips of --check, {num_texts} texts asked of each; F1 of events and "
+        f"segments of 1 s, of all texts together:"
+    )
+    rows = [("by the recording alone", None), ("calibrated to clips", found), ("calibrated to instants", whole)]
+    for name, meaning in rows:
+        embedder.calibration = meaning
+        for way in ways:
+            measured = found_in(embedder, scenes=others, texts=asked, hearing=way)
+            lines.append(
+                f"  {way:7}  {name:22}  events {measured.event_f1:5.1%}, segments {measured.segment_f1:5.1%}; "
+                f"{measured.spans:.0f} spans a mixture, where there are {measured.events:.0f}"
+            )
+    embedder.calibration = kept
+    return whole, lines
 
 
 def _source(place: str) -> "SourceConfig":

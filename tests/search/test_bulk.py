@@ -1,5 +1,7 @@
 """Bulk embedding: a row a clip whatever happens to it, in order, and interrupted equals uninterrupted."""
 
+import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -7,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -384,13 +387,66 @@ def test_unfinished_work_of_another_job_is_refused(begun, out, change):
     assert report.resumed == 0 and report.written == len(list(begun.iterdir()))
 
 
+def test_a_part_that_is_lost_is_made_anew(sounds, out, tmp_path):
+    with pytest.raises(RuntimeError):
+        embed_files([sounds], embedder=Interrupted(batches_left=4), out=out, batch_seconds=1.1, part_clips=2)
+    _, lost, *others = sorted(parts_of(out).glob("rows-*"))
+    assert others
+    lost.unlink()
+    listener = ToneEmbedder()
+    seen: list[tuple[int, int]] = []
+    report = embed_files(
+        [sounds], embedder=listener, out=out, progress=lambda done, total: seen.append((done, total)), part_clips=2
+    )
+    assert 0 < report.resumed == 12 - len(listener.seconds_heard)
+    assert sorted(set(seen)) == [(done, 12) for done in range(report.resumed, 13)] and seen == sorted(seen)
+    embed_files([sounds], embedder=ToneEmbedder(), out=tmp_path / "whole.parquet")
+    assert parquet.read_table(out).equals(parquet.read_table(tmp_path / "whole.parquet"))
+
+
+def test_what_was_killed_in_the_merge_leaves_no_half_table(sounds, out):
+    """A table of a hundred million rows is hundreds of gigabytes, and each kill would leave another half of it."""
+    half, other = out.with_name(f".{out.name}.k3x_.part"), out.with_name(".other.parquet.k3x_.part")
+    half.write_bytes(b"PAR1")
+    other.write_bytes(b"PAR1")
+    embed_files([sounds], embedder=ToneEmbedder(), out=out)
+    assert other.exists() and not half.exists() and parquet.read_table(out).num_rows == 12
+
+
+def test_a_folder_is_held_by_the_lock_that_lies_there(tmp_path, monkeypatch):
+    """Who opened the lock before its holder deleted it holds nothing: another may hold the new one."""
+    folder = tmp_path / "v.parts"
+    taken = []
+
+    @contextmanager
+    def late(path):
+        if not taken:
+            path.parent.mkdir(exist_ok=True)
+            taken.append(path.open("w"))
+            path.unlink()  # by the holder, as it ends, between this process's opening and its locking
+            with contextlib.ExitStack() as stack:
+                fcntl.flock(taken[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.callback(taken[0].close)
+                yield
+        else:
+            with locked(path):
+                yield
+
+    monkeypatch.setattr(part_files, "locked", late)
+    with part_files.held(folder):
+        assert (folder / LOCK_NAME).exists()
+        with pytest.raises(ValueError, match="in use"), locked(folder / LOCK_NAME):
+            pass
+    assert not folder.exists()
+
+
 def test_damaged_work_is_refused_with_a_way_out(begun, out):
     first, *_ = sorted(parts_of(out).glob("rows-*"))
     first.write_bytes(first.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"rows-.* is damaged .* --restart"):
         embed_files([begun], embedder=ToneEmbedder(), out=out)
-    first.unlink()
-    with pytest.raises(ValueError, match=r"is damaged: after row 0 it goes on with row .* --restart"):
+    first.rename(first.with_name("rows-000000000000-000000000011.parquet"))
+    with pytest.raises(ValueError, match=r"is damaged: a part ends before row 11.* --restart"):
         embed_files([begun], embedder=ToneEmbedder(), out=out)
     for content in ("{", json.dumps({"identity": "tones"})):
         (parts_of(out) / "job.json").write_text(content)

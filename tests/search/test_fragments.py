@@ -174,6 +174,24 @@ def test_shards_of_different_listings_are_not_taken_for_one(sounds, out, change,
         fragments.merge(out)
 
 
+def test_what_is_merged_is_what_was_checked(sounds, out, monkeypatch):
+    """A process that comes back late, between the check and the merge, finds its shard in use."""
+    for index in range(2):
+        embed(sounds, out, shard=Shard(index, 2))
+    contents, late = fragments.contents_of, []
+
+    def meanwhile(path):
+        found = contents(path)
+        with pytest.raises(ValueError, match="in use by another process"):
+            embed(sounds, out, shard=Shard(0, 2), embedder=ToneEmbedder(identity="other"), restart=True)
+        late.append(path)
+        return found
+
+    monkeypatch.setattr(fragments, "contents_of", meanwhile)
+    fragments.merge(out)
+    assert len(late) == 2 and parquet.read_table(out).num_rows == 12
+
+
 def test_no_shard_is_merged_from_under_a_process(sounds, out):
     for index in range(2):
         embed(sounds, out, shard=Shard(index, 2))

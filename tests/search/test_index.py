@@ -14,8 +14,8 @@ from tones import SAMPLE_RATE, ToneEmbedder, tone, write_sound, write_tone
 
 import tiny
 from lapis.calibration import Calibration
-from lapis.files import locked
-from lapis.search import index as index_module
+from lapis.search import hearing_files
+from lapis.search.claims import Claims
 from lapis.search.index import METADATA_NAME, TABLE_NAME, Index, nothing_matches
 
 
@@ -188,8 +188,8 @@ def test_a_file_that_fails_in_the_middle_leaves_nothing_of_itself(index, sounds,
                 raise OSError("the disk stopped here")
             yield block
 
-    genuine = index_module.audio.blocks
-    monkeypatch.setattr(index_module.audio, "blocks", blocks)
+    genuine = hearing_files.audio.blocks
+    monkeypatch.setattr(hearing_files.audio, "blocks", blocks)
     write_tone(sounds / "long.wav", 300, seconds=10)
     report = index.update(sounds, embedder=ToneEmbedder(), batch_seconds=3.0)
     assert [(path.name, reason) for path, reason in report.failed] == [("long.wav", "the disk stopped here")]
@@ -237,7 +237,6 @@ def test_killed_in_the_middle_and_run_again(tmp_path, sounds):
     folder = tmp_path / "index"
     script = f"""
 from tones import ToneEmbedder
-from lapis.files import locked
 from lapis.search.index import Index
 index = Index.create_or_open({str(folder)!r}, embedder_identity="tones", width=5, window_seconds=2.0)
 index.update({str(sounds)!r}, embedder=ToneEmbedder(pause_seconds=0.1), batch_seconds=3.0, commit_windows=4,
@@ -359,7 +358,7 @@ def test_no_index_and_no_folder(tmp_path, index):
         index.update(tmp_path / "nothing", embedder=ToneEmbedder())
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"format": 1}', "\x00\xff"])
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"format": 2}', "\x00\xff"])
 def test_damaged_metadata(index, content):
     path = index.folder / METADATA_NAME
     path.unlink() if content is None else path.write_text(content)
@@ -367,11 +366,13 @@ def test_damaged_metadata(index, content):
         Index.open(index.folder)
 
 
-def test_a_newer_format(index):
+@pytest.mark.parametrize("number", [1, 99])
+def test_another_format(index, number):
     path = index.folder / METADATA_NAME
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(ValueError, match=r"format 99.*reads format 1.*--rebuild"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": number}))
+    with pytest.raises(ValueError, match=rf"format {number}.*reads format 2.*embed again with .*--rebuild"):
         Index.open(index.folder)
+    assert make_index(index.folder, rebuild=True).num_windows == 0
 
 
 def _shorten(path: Path) -> None:
@@ -445,10 +446,13 @@ def test_an_update_leaves_few_files_behind(index, sounds):
     assert index.table.stats()["fragment_stats"]["num_fragments"] == 1
 
 
-def test_two_updates_at_once_are_refused(index: Index, sounds: Path):
-    with locked(index.folder / "lock"), pytest.raises(ValueError, match="is in use by another process"):
-        index.update(sounds, embedder=ToneEmbedder())
-    assert index.update(sounds, embedder=ToneEmbedder()).added == 3
+def test_a_rebuild_is_refused_while_somebody_adds(index: Index, sounds: Path):
+    with Claims(index.folder).adding():
+        with pytest.raises(ValueError, match="is in use by another process"):
+            make_index(index.folder, rebuild=True)
+        with pytest.raises(ValueError, match="is in use by another process"):
+            index.compact()
+        assert index.update(sounds, embedder=ToneEmbedder()).added == 3
 
 
 def test_an_update_sees_what_another_process_wrote_since_it_opened_the_table(index: Index, sounds: Path):

@@ -129,6 +129,24 @@ def test_an_object_that_nobody_may_have_is_a_row(folder, server, status):
 
 
 @pytest.mark.parametrize("status", [403, 503])
+@pytest.mark.parametrize("name", ["07.wav", "02.wav"])
+def test_an_object_that_nobody_may_have_does_not_stop_who_comes_to_it_alone(folder, server, status, name):
+    """As the last that is missing, and where processes have been lost and clips are taken one by one."""
+    server.refused = {name: status}
+    out = folder / "v.parquet"
+
+    class Killed(ToneEmbedder):
+        def embed_audio(self, waveforms):
+            raise RuntimeError("killed, say")
+
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            embed([BUCKET], out, embedder=Killed(), batch_seconds=0.1)
+    report = embed_files([BUCKET], embedder=ToneEmbedder(), out=out, patience=HASTY, threads=2)
+    assert (report.written, report.failed) == (8, 1) and str(status) in report.failures[0][1]
+
+
+@pytest.mark.parametrize("status", [403, 503])
 def test_a_store_that_goes_away_stops_the_work_and_costs_no_row(folder, server, status, monkeypatch):
     monkeypatch.setattr(withheld, "WITHHELD_CLIPS", 3)
     server.refused = {f"0{number}.wav": status for number in (4, 6, 1, 3, 5, 7)}

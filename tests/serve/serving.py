@@ -4,7 +4,10 @@ import asyncio
 import base64
 import contextlib
 import io
+import signal
+import socket
 import threading
+import time
 
 import httpx2
 import numpy as np
@@ -12,7 +15,9 @@ import soundfile
 
 import tiny
 from lapis.serve.app import app_of
+from lapis.serve.keys import Keys
 from lapis.serve.limits import Limits
+from lapis.serve.running import server_of
 from lapis.serve.service import Service
 
 RATE = 16_000
@@ -73,6 +78,55 @@ async def client_of(embedder, *, keys=None, root=None, loopback_names=False, lim
     ):
         client.gate = gate
         yield client
+
+
+@contextlib.contextmanager
+def running(embedder, *, keys=None, root=None, index=None, **limits):
+    """A server in a thread on a free port of loopback; gives it and a function that connects."""
+    started, kept = threading.Event(), []
+
+    def work():
+        async def live():
+            service = Service(embedder, name="tiny", index=index, limits=Limits(**limits))
+            server = server_of(service, host="127.0.0.1", port=0, keys=keys or Keys(), root=root)
+            sockets = [server.config.bind_socket()]
+            kept.extend([server, sockets[0].getsockname()])
+            server.address = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+            task = asyncio.create_task(server.serve(sockets))
+            while not server.started:
+                await asyncio.sleep(0.005)
+            started.set()
+            await task
+
+        asyncio.run(live())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert started.wait(20)
+    server, address = kept
+    try:
+        yield server, lambda: socket.create_connection(address, timeout=20)
+    finally:
+        embedder.open.set()
+        server.handle_exit(signal.SIGTERM, None)
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def answer_of(connection):
+    """One answer with an object in it, of a connection that may go on."""
+    said = b""
+    while not said.endswith(b"}") and (piece := connection.recv(65536)):
+        said += piece
+    return said
+
+
+def wait_for(condition):
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it never came")
 
 
 def run(scenario):

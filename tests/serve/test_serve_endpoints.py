@@ -231,6 +231,7 @@ def test_the_description_is_openapi(model):
     told = run(scenario())
     assert told["openapi"].startswith("3.")
     wanted = {f"/v1/{name}" for name in ("embeddings", "search", "locate", "classify", "caption", "models")}
+    wanted |= {"/v1/models/{model}", "/v1/sounds/{number}", "/v1/sounds/{number}/peaks"}
     assert wanted | {"/healthz", "/readyz", "/metrics"} == set(told["paths"])
     content = told["paths"]["/v1/classify"]["post"]["requestBody"]["content"]
     assert set(content) == {"application/json", "multipart/form-data"}

@@ -10,16 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 
 import pytest
-from serving import Counting
+from serving import Counting, answer_of, running, wait_for
 
 import tiny
 from lapis import saved
 from lapis.serve.keys import Keys
-from lapis.serve.limits import Limits
 from lapis.serve.running import ServeWarning, is_loopback, serve, server_of
 from lapis.serve.service import Service
 
@@ -27,38 +25,6 @@ BODY = json.dumps({"input": "a dog"}).encode()
 HEAD = (
     b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 )
-
-
-@contextlib.contextmanager
-def running(embedder, **limits):
-    """A server in a thread on a free port of loopback; gives it and a function that connects."""
-    started, kept = threading.Event(), []
-
-    def work():
-        async def live():
-            service = Service(embedder, name="tiny", limits=Limits(**limits))
-            server = server_of(service, host="127.0.0.1", port=0, keys=Keys())
-            sockets = [server.config.bind_socket()]
-            kept.extend([server, sockets[0].getsockname()])
-            task = asyncio.create_task(server.serve(sockets))
-            while not server.started:
-                await asyncio.sleep(0.005)
-            started.set()
-            await task
-
-        asyncio.run(live())
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert started.wait(20)
-    server, address = kept
-    try:
-        yield server, lambda: socket.create_connection(address, timeout=20)
-    finally:
-        embedder.open.set()
-        server.handle_exit(signal.SIGTERM, None)
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 def everything(connection):
@@ -70,22 +36,6 @@ def everything(connection):
     return b"".join(pieces)
 
 
-def answer_of(connection):
-    """One answer with an object in it, of a connection that may go on."""
-    said = b""
-    while not said.endswith(b"}") and (piece := connection.recv(65536)):
-        said += piece
-    return said
-
-
-def wait_for(condition):
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it never came")
-
-
 def test_told_to_stop_it_finishes_what_is_begun_and_refuses_what_is_new():
     embedder = Counting()
     with running(embedder) as (server, connect):
@@ -93,7 +43,7 @@ def test_told_to_stop_it_finishes_what_is_begun_and_refuses_what_is_new():
         begun, half, idle, late = connect(), connect(), connect(), connect()
         begun.sendall(HEAD % len(BODY) + BODY)
         half.sendall(HEAD % len(BODY) + BODY[:5])
-        wait_for(lambda: server.gate.at_once == 2 and embedder.entered.is_set())
+        wait_for(lambda: (server.gate.at_once, server.gate.uploading) == (1, 1) and embedder.entered.is_set())
         server.gate.draining = True
         late.sendall(HEAD % len(BODY) + BODY)
         assert answer_of(late).startswith(b"HTTP/1.1 503")
@@ -131,9 +81,9 @@ def test_slow_and_aborted_uploads_and_too_many_connections():
         wait_for(lambda: not server.server_state.connections)
         aborted = connect()
         aborted.sendall(HEAD % 100 + b"{")
-        wait_for(lambda: server.gate.at_once == 1)
+        wait_for(lambda: server.gate.uploading == 1)
         aborted.close()
-        wait_for(lambda: server.gate.at_once == 0)
+        wait_for(lambda: server.gate.uploading == 0)
         # The head of a second request may be as slow as that of a first, and no slower.
         again = connect()
         again.sendall(HEAD % len(BODY) + BODY)

@@ -20,6 +20,7 @@ from lapis.evaluation.metrics import cosine_similarity
 from lapis.evaluation.ranking import RankingScores, ranking_scores
 from lapis.evaluation.subject import Needs
 from lapis.model import Embedder
+from lapis.search.classify import ensembled
 from lapis.shapes import Vectors
 from lapis.values import check_choice
 
@@ -213,14 +214,8 @@ class ZeroShot:
 
 def class_vectors(embedder: Embedder, *, prompts: Mapping[str, tuple[str, ...]]) -> Vectors:
     """Of each class the mean of its prompts' vectors, brought back to unit length."""
-    owner = np.repeat(np.arange(len(prompts)), [len(texts) for texts in prompts.values()])
     vectors = embed_texts(embedder, texts=[text for texts in prompts.values() for text in texts])
-    sums = np.zeros((len(prompts), vectors.shape[1]))
-    np.add.at(sums, owner, vectors)
-    means = sums / np.bincount(owner)[:, None]
-    # A mean of nothing in particular becomes NaN, which is refused when it is compared.
-    with np.errstate(invalid="ignore"):
-        return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+    return ensembled(vectors, counts=[len(texts) for texts in prompts.values()])
 
 
 def classified(

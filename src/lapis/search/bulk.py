@@ -1,7 +1,7 @@
 """A vector of each of any number of sounds, in one Parquet table, in the order of the sources.
 
-The sources are listed (`clips.py`), threads read ahead of the model (`reading.py`), and rows are kept in part files as
-they come (`parts.py`): a second run goes on where a first was stopped, however it was. Memory does not grow with the
+The sources are listed (`clips.py`), made rows of (`embedding.py`), and rows are kept in part files as they come
+(`parts.py`): a second run goes on where a first was stopped, however it was. Memory does not grow with the
 number of files, nor with their length beyond `max_seconds`. A file that cannot be read is a row that says why, and so
 is one that ends the process that reads it (`careful.py`). Several processes share the work as shards (`sharding.py`).
 """
@@ -9,16 +9,11 @@ is one that ends the process that reads it (`careful.py`). Several processes sha
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
-
-import numpy as np
-from jaxtyping import Float32
 
 from lapis.data.storage import Patience, StorageError
 from lapis.model import Embedder
@@ -26,20 +21,33 @@ from lapis.search import fragments
 from lapis.search import parts as part_files
 from lapis.search.careful import Journal
 from lapis.search.clips import Clip, find_clips
+from lapis.search.embedding import MOST_CLIPS, Embedding
 from lapis.search.parts import Job, Merged, Parts
-from lapis.search.reading import MEASURED_CLIPS, READ_CLIPS, Sound, read_again, read_ahead
-from lapis.search.rows import Row
+from lapis.search.reading import MEASURED_CLIPS, READ_CLIPS
+from lapis.search.rows import Row, blamed
 from lapis.search.sharding import Shard
-from lapis.search.withheld import given_back
-from lapis.shapes import Waveforms
 
 MAX_SECONDS = 3600.0
 BATCH_SECONDS = 120.0
 PART_CLIPS = 1000
 # Where a part takes long to fill, what is ready is written after so long: about what `kill -9` costs.
 PART_PATIENCE_SECONDS = 60.0
-# So many clips at once, whatever their seconds: a million clips of nothing are not one batch.
-MOST_CLIPS = 1024
+
+
+def check_options(sources: Sequence[Path | str], *, seconds: tuple[float, float], **counts: int) -> None:
+    """Whether a job of these can be done; `seconds` are `max_seconds` and `batch_seconds`.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if isinstance(sources, str):
+        raise ValueError(f"expected a list of sources, got {sources!r}: put it into a list")
+    for name, value in zip(("max_seconds", "batch_seconds"), seconds, strict=True):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a number above zero, got {value}")
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 @dataclass(frozen=True)
@@ -122,15 +130,56 @@ def embed_files(
             another model or other sources.
         StorageError: a store is away; what was finished is kept, and a later run goes on.
     """
-    if isinstance(sources, str):
-        raise ValueError(f"expected a list of sources, got {sources!r}: put it into a list")
     threads = min(8, os.cpu_count() or 1) if threads is None else threads
-    for name, value in (("max_seconds", max_seconds), ("batch_seconds", batch_seconds)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be a number above zero, got {value}")
-    for name, value in (("part_clips", part_clips), ("threads", threads)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    check_options(sources, seconds=(max_seconds, batch_seconds), part_clips=part_clips, threads=threads)
+    embedding = Embedding(embedder, max_seconds, batch_seconds, threads, patience)
+
+    def embed_rest(parts: Parts) -> None:
+        for begin, end in parts.gaps():
+            _embed_gap(parts, begin, end, embedding=embedding, part_clips=part_clips, progress=progress)
+
+    return do_job(
+        embed_rest,
+        sources=sources,
+        identity=embedder.identity,
+        width=embedder.width,
+        sample_rate=embedder.sample_rate,
+        out=out,
+        model=model,
+        audio_column=audio_column,
+        max_seconds=max_seconds,
+        shard=shard,
+        patience=patience,
+        overwrite=overwrite,
+        restart=restart,
+    )
+
+
+def do_job(
+    embed_rest: Callable[[Parts], None],
+    *,
+    sources: Sequence[Path | str],
+    identity: str,
+    width: int,
+    sample_rate: int,
+    out: Path | str,
+    model: str,
+    audio_column: str,
+    max_seconds: float,
+    shard: Shard | None,
+    patience: Patience | None,
+    overwrite: bool,
+    restart: bool,
+) -> EmbedReport:
+    """Begin a job or go on with it: list the clips, have the rest of the rows written, and make one table of all.
+
+    Args:
+        embed_rest: writes a row of every clip in the job's gaps, by whatever means.
+        sources: and all the others, as `embed_files` has them; the model's identity, width and rate are told.
+
+    Raises:
+        ValueError: as `embed_files` does.
+    """
     whole = check_out(out, sources=sources, overwrite=overwrite)
     out = whole if shard is None else shard.fragment(whole)
     folder = out.with_name(f"{out.name}.parts")
@@ -143,9 +192,9 @@ def embed_files(
         parts = Parts.create_or_open(
             folder,
             clips=find_clips(sources, audio_column=audio_column, patience=patience),
-            identity=embedder.identity,
-            width=embedder.width,
-            sample_rate=embedder.sample_rate,
+            identity=identity,
+            width=width,
+            sample_rate=sample_rate,
             max_seconds=max_seconds,
             shard=shard,
         )
@@ -153,8 +202,8 @@ def embed_files(
             part_files.clear(folder)
             return _finished(out, job=parts.job)
         resumed = parts.num_rows
-        reading = _Reading(embedder, max_seconds, batch_seconds, threads, patience)
-        _embed_rest(parts, begin=resumed, reading=reading, part_clips=part_clips, progress=progress)
+        embed_rest(parts)
+        part_files.sweep(out)
         merged = parts.merge(out, metadata={"lapis.version": version("lapis-audio"), "lapis.model": model})
         part_files.clear(folder)
     return _report(out, merged, resumed=resumed)
@@ -179,68 +228,49 @@ def _finished(out: Path, *, job: Job) -> EmbedReport:
     return _report(out, fragments.contents_of(out), resumed=job.num_clips)
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """How sounds become rows."""
-
-    embedder: Embedder
-    max_seconds: float
-    batch_seconds: float
-    threads: int
-    patience: Patience | None
-
-    def rows(self, clips: Iterator[Clip], *, threads: int | None = None) -> Generator[Row, None, None]:
-        """Of clips, in their order."""
-        options = {"sample_rate": self.embedder.sample_rate, "max_seconds": self.max_seconds}
-        ahead_seconds = 2 * self.batch_seconds
-        sounds = read_ahead(clips, ahead_seconds=ahead_seconds, threads=threads or self.threads, **options)
-        with closing(sounds):
-            given = given_back(sounds, again=partial(read_again, **options))
-            yield from _embed(given, embedder=self.embedder, batch_seconds=self.batch_seconds)
-
-
-def _embed_rest(
+def _embed_gap(
     parts: Parts,
-    *,
     begin: int,
-    reading: _Reading,
+    end: int,
+    *,
+    embedding: Embedding,
     part_clips: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Write the rows that are not there yet; those of clips among which processes have been lost one by one."""
+    """Write rows that are not there yet; those of clips among which processes have been lost one by one."""
+    elsewhere = parts.num_rows - begin
+
+    def tell(done: int, total: int) -> None:
+        if progress:
+            progress(elsewhere + done, total)
+
     ahead = part_clips + MOST_CLIPS + READ_CLIPS + MEASURED_CLIPS
     journal = Journal(parts.folder, begin=begin, ahead=ahead)
-    careful_until = min(journal.careful_until, parts.job.num_clips)
+    careful_until, patience = max(begin, min(journal.careful_until, end)), embedding.patience
     try:
-        for clip in islice(parts.clips(begin=begin, patience=reading.patience), max(0, careful_until - begin)):
-            parts.write([_careful_row(clip, number=begin, reading=reading, journal=journal)], begin=begin)
+        for clip in parts.clips(begin=begin, end=careful_until, patience=patience):
+            row = _careful_row(clip, number=begin, parts=parts, embedding=embedding, journal=journal)
+            parts.write([row], begin=begin)
             begin += 1
+            tell(begin, parts.job.num_clips)
     except BaseException:
         journal.forgive()
         raise
+    clips, others = parts.clips(begin=begin, end=end, patience=patience), parts.others(begin, end, patience=patience)
     try:
-        with closing(reading.rows(parts.clips(begin=begin, patience=reading.patience))) as rows:
-            _write(rows, parts=parts, begin=begin, part_clips=part_clips, progress=progress)
+        with closing(embedding.rows(clips, others=others)) as rows:
+            _write(rows, parts=parts, begin=begin, part_clips=part_clips, progress=tell)
     except (KeyboardInterrupt, SystemExit, StorageError):
         journal.forgive()
         raise
 
 
-def _careful_row(clip: Clip, *, number: int, reading: _Reading, journal: Journal) -> Row:
+def _careful_row(clip: Clip, *, number: int, parts: Parts, embedding: Embedding, journal: Journal) -> Row:
     """The row of a clip by itself, or one that says that it ends processes, or that the model fails on it alone."""
     if journal.is_blamed(number):
-        return Row(clip, None, None, "the process ended whenever it came to this sound: crashed, or out of memory")
+        return blamed(clip)
     journal.touch(number)
-    try:
-        (row,) = reading.rows(iter([clip]), threads=1)
-    except StorageError:
-        raise
-    except Exception as error:
-        # A model that fails on anything is no fault of a sound: then this raises too.
-        embedder = reading.embedder
-        embedder.embed_audio([np.sin(np.arange(embedder.sample_rate, dtype=np.float32) / 8)])
-        return Row(clip, None, None, f"the model fails on it: {type(error).__name__}: {error}")
-    return row
+    return embedding.careful_row(clip, others=parts.others(number, number + 1, patience=embedding.patience))
 
 
 def _write(
@@ -249,7 +279,7 @@ def _write(
     parts: Parts,
     begin: int,
     part_clips: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None],
 ) -> None:
     """Write the rows into parts as they come; those that are ready too when something breaks off the work."""
     ready: list[Row] = []
@@ -262,63 +292,12 @@ def _write(
             begin, ready = begin + len(ready), []  # In one go: no signal comes between, and no row is written twice.
         written_at = time.monotonic()
 
-    if progress:
-        progress(begin, parts.job.num_clips)
+    progress(begin, parts.job.num_clips)
     try:
         for row in rows:
             ready.append(row)
-            if progress:
-                progress(begin + len(ready), parts.job.num_clips)
+            progress(begin + len(ready), parts.job.num_clips)
             if len(ready) >= part_clips or time.monotonic() - written_at > PART_PATIENCE_SECONDS:
                 flush()
     finally:
         flush()
-
-
-def _embed(sounds: Iterable[Sound], *, embedder: Embedder, batch_seconds: float) -> Iterator[Row]:
-    """The row of each sound, in their order; the model gets as many at once as fit into so many seconds."""
-    waiting: list[Sound] = []
-    waiting_seconds = 0.0
-
-    def flush() -> Iterator[Row]:
-        waveforms = [sound.waveform for sound in waiting if sound.waveform is not None]
-        answers = iter(_answers(waveforms, embedder=embedder) if waveforms else ())
-        for sound in waiting:
-            answer = sound.error if sound.waveform is None else next(answers)
-            if isinstance(answer, np.ndarray):
-                yield Row(sound.clip, answer, sound.seconds)
-            else:
-                yield Row(sound.clip, None, sound.seconds, answer)
-        waiting.clear()
-
-    try:
-        for sound in sounds:
-            seconds = 0.0 if sound.waveform is None else len(sound.waveform) / embedder.sample_rate
-            if waiting and waiting_seconds + seconds > batch_seconds:
-                yield from flush()
-                waiting_seconds = 0.0
-            waiting.append(sound)
-            waiting_seconds += seconds
-            del sound  # An hour of sound is not to be kept by its name when its batch is done.
-            if waiting_seconds >= batch_seconds or len(waiting) == MOST_CLIPS:
-                yield from flush()
-                waiting_seconds = 0.0
-    except StorageError:  # What came before it is not read again.
-        yield from flush()
-        raise
-    yield from flush()
-
-
-def _answers(waveforms: Waveforms, *, embedder: Embedder) -> list[Float32[np.ndarray, "_width"] | str]:
-    """The vector of each clip, or why it has none; a clip that the model refuses costs its neighbours nothing."""
-    try:
-        vectors = embedder.embed_audio(waveforms)
-    except ValueError as error:
-        if len(waveforms) == 1:
-            return [f"the model refuses it: {error}"]
-        return [answer for waveform in waveforms for answer in _answers([waveform], embedder=embedder)]
-    if vectors.shape != (len(waveforms), embedder.width):
-        expected = (len(waveforms), embedder.width)
-        raise ValueError(f"expected vectors of shape {expected} from {embedder.identity}, got {vectors.shape}")
-    finite = np.all(np.isfinite(vectors), axis=1)
-    return [vector if good else "the model gives no finite vector for it" for vector, good in zip(vectors, finite)]

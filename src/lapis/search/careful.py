@@ -8,6 +8,7 @@ anew there is a pause, and a process that ends in the pause acquits it.
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -38,13 +39,15 @@ class Progress:
 class Journal:
     """What is noted in a job's folder."""
 
-    def __init__(self, folder: Path, *, begin: int, ahead: int) -> None:
+    def __init__(self, folder: Path, *, begin: int, ahead: int, name: str = NAME) -> None:
         """Note that a process begins with this row; `ahead` is how many clips it may touch before a row is written.
+
+        Where several are at work on one job, each has a journal of another name, which ends in `NAME`.
 
         Raises:
             ValueError: the journal is damaged.
         """
-        self._path = folder / NAME
+        self._path = folder / name
         there = self._read()
         if there.begin != begin:
             there = Progress(begin, careful_until=there.careful_until if there.careful_until > begin else 0)
@@ -62,13 +65,13 @@ class Journal:
         """Whether so many processes have ended at this clip that it must be the reason."""
         return row == self._before.begin and self._before.ends_at_clip >= ENDS_AT_CLIP
 
-    def touch(self, row: int) -> None:
-        """Note, before a clip is taken by itself, that it is."""
+    def touch(self, row: int, *, pause: Callable[[float], None] | None = None) -> None:
+        """Note, before a clip is taken by itself, that it is; `pause` keeps the process that is to take it waiting."""
         before = self._before.ends_at_clip if row == self._before.begin else 0
         self._before = replace(self._before, begin=row, ends_at_clip=before)
         if before:
             self._write(replace(self._before, ends_at_clip=0))
-            time.sleep(PAUSE_SECONDS)
+            (pause or time.sleep)(PAUSE_SECONDS)
         self._write(replace(self._before, ends_at_clip=before + 1))
 
     def forgive(self) -> None:

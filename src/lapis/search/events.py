@@ -48,14 +48,23 @@ class FrameScores:
 
 
 def events_of(
-    frames: FrameScores, *, classes: Sequence[str], threshold: float | Float[np.ndarray, "classes"]
+    frames: FrameScores,
+    *,
+    classes: Sequence[str],
+    threshold: float | Float[np.ndarray, "classes"],
+    until: float | Float[np.ndarray, "classes"] | None = None,
 ) -> list[Event]:
-    """Runs of frames whose score is at least a threshold, that of all classes or of each; class by class."""
+    """Runs of frames whose score is at least a threshold, that of all classes or of each; class by class.
+
+    With a lower threshold `until`, a run goes on as far as the scores reach that, to both sides.
+    """
     found = []
-    heard = np.pad(frames.scores >= threshold, ((1, 1), (0, 0)))
+    sure = frames.scores >= threshold
+    heard = np.pad(sure if until is None else frames.scores >= until, ((1, 1), (0, 0)))
     changes = heard[1:] != heard[:-1]
     for number, label in enumerate(classes):
         turns = np.flatnonzero(changes[:, number])
         for begin, end in turns.reshape(-1, 2):
-            found.append(Event(label, float(frames.seconds[begin, 0]), float(frames.seconds[end - 1, 1])))
+            if sure[begin:end, number].any():
+                found.append(Event(label, float(frames.seconds[begin, 0]), float(frames.seconds[end - 1, 1])))
     return found

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lapis.files import atomic_write
-from lapis.search.parts import JOB_KEY, LISTED_FAILURES, ROW_GROUP_ROWS, Job, Merged, clear, held
+from lapis.search.parts import JOB_KEY, LISTED_FAILURES, ROW_GROUP_ROWS, Job, Merged, clear, held, sweep
 from lapis.search.rows import NUMBER, row_mark, schema_of
 from lapis.search.sharding import FRAGMENT, Shard, fragments_folder
 
@@ -108,18 +108,12 @@ def check(out: Path | str) -> Checked:
         ValueError: there is none, not even begun.
     """
     out = Path(out)
-    folder = fragments_folder(out)
-    names = [found for path in sorted(folder.glob("shard-*")) if (found := FRAGMENT.match(path.name))]
-    counts = sorted({int(found[2]) for found in names})
-    if not counts:
-        raise ValueError(f"{folder}: expected shards of {out.name}, there are none: lapis embed ... --shard k/n")
-    if len(counts) > 1:
-        raise ValueError(f"{folder} holds shards of {' and of '.join(map(str, counts))}: delete those of one")
+    count = _count(out)
     problems: list[str] = []
     failures: list[tuple[str, str]] = []
     num_rows, num_failed, num_whole, audio_seconds = 0, 0, 0, 0.0
     first: Job | None = None
-    for shard in (Shard(index, counts[0]) for index in range(counts[0])):
+    for shard in (Shard(index, count) for index in range(count)):
         try:
             job, contents = _whole(shard, out=out, like=first)
         except ValueError as error:
@@ -132,9 +126,19 @@ def check(out: Path | str) -> Checked:
     num_listed = 0 if first is None else first.num_listed
     if not problems and num_rows != num_listed:
         problems.append(f"expected {num_listed} rows, as many as clips were listed, got {num_rows}")
-    return Checked(
-        counts[0], num_whole, num_listed, num_rows, num_failed, audio_seconds, tuple(failures), tuple(problems)
-    )
+    return Checked(count, num_whole, num_listed, num_rows, num_failed, audio_seconds, tuple(failures), tuple(problems))
+
+
+def _count(out: Path) -> int:
+    """How many shards there are to be, by the names of those that are there."""
+    folder = fragments_folder(out)
+    names = [found for path in sorted(folder.glob("shard-*")) if (found := FRAGMENT.match(path.name))]
+    counts = sorted({int(found[2]) for found in names})
+    if not counts:
+        raise ValueError(f"{folder}: expected shards of {out.name}, there are none: lapis embed ... --shard k/n")
+    if len(counts) > 1:
+        raise ValueError(f"{folder} holds shards of {' and of '.join(map(str, counts))}: delete those of one")
+    return counts[0]
 
 
 def _whole(shard: Shard, *, out: Path, like: Job | None) -> tuple[Job, Merged]:
@@ -163,13 +167,14 @@ def merge(out: Path | str, *, overwrite: bool = False) -> Checked:
     out = Path(out)
     if out.exists() and not overwrite:
         raise ValueError(f"{out} already exists: add --overwrite to replace it")
-    checked = check(out)
-    if not checked.is_whole:
-        raise ValueError("\n".join((f"{out} cannot be merged:", *checked.problems)))
-    paths = [Shard(index, checked.shards).fragment(out) for index in range(checked.shards)]
+    paths = [Shard(index, count).fragment(out) for count in [_count(out)] for index in range(count)]
     with ExitStack() as stack:
-        for path in paths:  # so that no process that came back late is at work while its shard goes
+        for path in paths:  # so that no process that came back late changes what was checked, or is at work as it goes
             stack.enter_context(held(path.with_name(f"{path.name}.parts")))
+        checked = check(out)
+        if not checked.is_whole:
+            raise ValueError("\n".join((f"{out} cannot be merged:", *checked.problems)))
+        sweep(out)
         _write_all(paths, out=out, num_listed=checked.num_listed)
         for path in paths:
             clear(path.with_name(f"{path.name}.parts"))

@@ -1,9 +1,9 @@
 """When do words sound? The times of a text in one recording of any length, and how often it is heard.
 
-Scores of frames (`frame_grid`) are smoothed by a running median, and a text is heard where they reach a threshold. A
-model's calibration decides it, and then a text may well be heard nowhere. A model without one cannot say whether a text
-is heard at all: there the threshold lies some spreads above what is usual in this recording, which finds what stands
-out from the rest of it and misses what sounds most of the time.
+Scores of frames (`frame_grid`) are smoothed by a running median, and a text is heard where they reach a threshold, and
+on while they reach a lower one. A model's calibration decides both, and then a text may well be heard nowhere. A model
+without one cannot say whether a text is heard at all: there the threshold lies some spreads above what is usual in this
+recording, which finds what stands out from the rest of it and misses what sounds most of the time.
 """
 
 from collections.abc import Sequence
@@ -11,15 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 
 from lapis import audio
-from lapis.calibration import Calibrated, Calibration
+from lapis.calibration import Calibrated, Calibration, FrameCalibration
 from lapis.model import Embedder, check_texts
 from lapis.search.events import FrameScores, events_of
 from lapis.search.frame_grid import Listening, grid_scores
-from lapis.search.frames import smoothed
-from lapis.shapes import Vectors
+from lapis.search.frames import hears_densely, smoothed
 
 LEAST_SPREAD = 0.01
 """Of cosines: in a recording where nothing ever changes, noise does not stand out."""
@@ -115,6 +114,7 @@ def locate(
     embedder: Embedder,
     listening: Listening | None = None,
     rule: Rule | None = None,
+    identity: str | None = None,
 ) -> Locations:
     """Say when texts are heard in a recording, which is read once and never held whole.
 
@@ -124,6 +124,7 @@ def locate(
         embedder: the model; `calibration`, where it has one, decides.
         listening: how it hears the recording.
         rule: how scores become spans.
+        identity: the embedder's, where it was asked for before: it is a digest of all weights.
 
     Raises:
         ValueError: a text is empty or there is none, the sound cannot be read, the model cannot hear so, or its
@@ -134,47 +135,112 @@ def locate(
         raise ValueError("expected a text to locate, got none")
     rule = rule or Rule()
     calibration = embedder.calibration if isinstance(embedder, Calibrated) else None
-    if calibration is not None and calibration.identity != embedder.identity:
+    if calibration is not None and calibration.identity != (identity := identity or embedder.identity):
         raise ValueError(
             f"the model's calibration was fitted to other weights ({calibration.identity}) than these "
-            f"({embedder.identity}): run lapis calibrate again, or set `calibration` to None"
+            f"({identity}): run lapis calibrate again, or set `calibration` to None"
         )
     vectors = embedder.embed_text(list(texts))
+    listening = listening or Listening()
     frames = grid_scores(source, texts=vectors, embedder=embedder, listening=listening)
+    of_frames = None
+    if calibration is not None:
+        of_frames = calibration.frames_of(listening.hearing or ("dense" if hears_densely(embedder) else "windows"))
     frames = smoothed(frames, smooth_seconds=rule.smooth_seconds)
-    thresholds, words = _thresholds(frames, vectors=vectors, calibration=calibration, rule=rule)
-    background = calibration.background(vectors) if calibration else np.zeros(len(texts))
+    if of_frames is not None:
+        usual = of_frames.usual_of(
+            vectors, medians=np.median(frames.scores, axis=0), seconds=float(frames.seconds[-1, 1])
+        )
+        meant = _OfFrames(of_frames, usual)
+    else:
+        meant = None if calibration is None else _OfClips(calibration, calibration.background(vectors))
+    limits = _limits(frames, meant=meant, rule=rule)
     found = []
     for number, text in enumerate(texts):
         one = FrameScores(frames.scores[:, [number]], frames.seconds)
-        of_text = _Spans(one, calibration, float(background[number]))
+        of_text = _Spans(one, meant, number)
         spans = [
             of_text.span(event.begin_seconds, event.end_seconds)
-            for event in events_of(one, classes=[text], threshold=thresholds[number])
+            for event in events_of(one, classes=[text], threshold=limits.begin[number], until=limits.until[number])
             if event.end_seconds - event.begin_seconds >= rule.shortest_seconds
         ]
         nearest = frames.seconds[int(one.scores.argmax())]
-        found.append(Located(text, tuple(spans), float(thresholds[number]), words, of_text.span(*nearest.tolist())))
+        begin = float(limits.begin[number])
+        found.append(Located(text, tuple(spans), begin, limits.rule, of_text.span(*nearest.tolist())))
     return Locations(tuple(found), frames)
 
 
-def _thresholds(
-    frames: FrameScores, *, vectors: Vectors, calibration: Calibration | None, rule: Rule
-) -> tuple[Float64[np.ndarray, "texts"], str]:
-    """From which cosine on each text is heard, and the reason in words."""
+Limits = Float64[np.ndarray, "texts"]
+
+
+@dataclass(frozen=True)
+class _OfClips:
+    """What cosines mean by a calibration that was fitted to whole clips."""
+
+    calibration: Calibration
+    background: Limits
+
+    def limits(self) -> "_Limits":
+        of = self.calibration
+        begin = of.least_score - of.background_weight * self.background
+        rule = f"by the model's calibration a text counts as heard where {of.decision.rule}"
+        return _Limits(begin, begin, f"{rule}, of whole clips (lapis calibrate --frames fits it to instants)")
+
+    def probability(self, cosine: float, number: int) -> float:
+        scores = self.calibration.scores(np.array([cosine]), background=float(self.background[number]))
+        return float(self.calibration.probability(scores)[0])
+
+
+@dataclass(frozen=True)
+class _OfFrames:
+    """The same of one that was fitted to instants."""
+
+    calibration: FrameCalibration
+    usual: Limits
+
+    def limits(self) -> "_Limits":
+        of = self.calibration
+        lift = -of.usual_weight * self.usual
+        rule = (
+            f"by the model's calibration of instants, which finds events with an F1 of {of.event_f1:.1%} in the "
+            f"mixtures it was fitted to"
+        )
+        return _Limits(of.begin_score + lift, of.continue_score + lift, rule)
+
+    def probability(self, cosine: float, number: int) -> float:
+        of = self.calibration
+        return float(of.probability(np.array([cosine + of.usual_weight * self.usual[number]]))[0])
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """From which cosine on each text is heard, down to which it is heard on, and the reason in words."""
+
+    begin: Limits
+    until: Limits
+    rule: str
+
+
+def _limits(frames: FrameScores, *, meant: _OfClips | _OfFrames | None, rule: Rule) -> _Limits:
     if rule.threshold is not None:
-        return np.full(len(vectors), rule.threshold), "the threshold was given"
-    if calibration is not None:
-        background = calibration.background(vectors)
-        limits = calibration.least_score - calibration.background_weight * background
-        return limits, f"by the model's calibration a text counts as heard where {calibration.decision.rule}"
-    median = np.median(frames.scores, axis=0)
-    spread = NORMAL_SPREAD * np.median(np.abs(frames.scores - median), axis=0)
-    limits = median + rule.spreads * np.maximum(spread, LEAST_SPREAD)
-    return limits, (
+        given = np.full(frames.scores.shape[1], rule.threshold)
+        return _Limits(given, given, "the threshold was given")
+    if meant is not None:
+        return meant.limits()
+    begin = stands_out(frames.scores, spreads=rule.spreads)
+    return _Limits(
+        begin,
+        begin,
         f"the model has no calibration: a text counts as heard where its score lies {rule.spreads:g} spreads above the "
-        f"recording's median, which tells what stands out and not whether it is there"
+        f"recording's median, which tells what stands out and not whether it is there",
     )
+
+
+def stands_out(scores: Float[np.ndarray, "frames texts"], *, spreads: float) -> Limits:
+    """The cosine of each text so many spreads above its median."""
+    median = np.median(scores, axis=0)
+    spread = NORMAL_SPREAD * np.median(np.abs(scores - median), axis=0)
+    return median + spreads * np.maximum(spread, LEAST_SPREAD)
 
 
 @dataclass(frozen=True)
@@ -182,16 +248,13 @@ class _Spans:
     """Makes the spans of one text."""
 
     frames: FrameScores
-    calibration: Calibration | None
-    background: float
+    meant: _OfClips | _OfFrames | None
+    number: int
 
     def span(self, begin_seconds: float, end_seconds: float) -> Span:
         """From the beginning of a frame to the end of one."""
         begins = self.frames.seconds[:, 0]
         within = slice(*np.searchsorted(begins, [begin_seconds, end_seconds]))
         score = float(self.frames.scores[within].max())
-        probability = None
-        if self.calibration is not None:
-            meant = self.calibration.scores(np.array([score]), background=self.background)
-            probability = float(self.calibration.probability(meant)[0])
+        probability = None if self.meant is None else self.meant.probability(score, self.number)
         return Span(begin_seconds, end_seconds, score, probability)

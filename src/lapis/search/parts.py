@@ -2,10 +2,11 @@
 
 Beside the table to be lies a folder with the list of clips, a description of the job, and part files, each named by
 the numbers of the rows in it and there whole or not at all. Who comes back finds the same job or is refused, and goes
-on after the last row. The merge streams the parts, so that memory never holds the table.
+on with the rows that are not there. The merge streams the parts, so that memory never holds the table.
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -124,39 +125,66 @@ class Parts:
         """Numbers of the first row, and of the one after the last, of each part.
 
         Raises:
-            ValueError: a part is missing.
+            ValueError: two parts have a row in common.
         """
         names = [path.stem.split("-") for path in self.folder.glob("rows-*.parquet")]
         spans = sorted((int(begin), int(end)) for _, begin, end in names)
-        for (_, end), (begin, _) in zip([(0, 0), *spans], spans):
-            if begin != end:
+        for (_, end), (begin, after) in zip([(0, 0), *spans], [*spans, (self.job.num_clips, self.job.num_clips)]):
+            if begin < end or after < begin:
                 raise ValueError(
-                    f"{self.folder} is damaged: after row {end} it goes on with row {begin}. "
+                    f"{self.folder} is damaged: a part ends before row {end}, the next begins with row {begin}. "
                     f"Throw it away with --restart"
                 )
         return spans
 
+    def gaps(self) -> list[tuple[int, int]]:
+        """The same of the rows between the parts, and after them, that are to be written yet."""
+        spans, end = self.spans(), self.job.num_clips
+        gaps = zip((0, *(end for _, end in spans)), (*(begin for begin, _ in spans), end), strict=True)
+        return [(begin, end) for begin, end in gaps if begin < end]
+
     @property
     def num_rows(self) -> int:
-        """Rows written so far: those of the first clips."""
-        return max((end for _, end in self.spans()), default=0)
+        """Rows written so far."""
+        return sum(end - begin for begin, end in self.spans())
 
-    def clips(self, *, begin: int, patience: Patience | None = None) -> Iterator[Clip]:
-        """The clips of the job, from one on; `patience` is with stores."""
+    def clips(self, *, begin: int, end: int | None = None, patience: Patience | None = None) -> Iterator[Clip]:
+        """The clips of the job, from one on, up to the one before `end`; `patience` is with stores."""
+        span = (begin, self.job.num_clips if end is None else end)
+        return (clip for _, clip in self.numbered_clips([span], patience=patience))
+
+    def numbered_clips(
+        self, spans: Iterable[tuple[int, int]], *, patience: Patience | None = None
+    ) -> Iterator[tuple[int, Clip]]:
+        """The clips of these spans, which ascend, each after its number; the list is gone through once."""
         with (self.folder / CLIPS_NAME).open(encoding="ascii") as file:
-            for line in islice(file, begin, None):
-                key, path, offset, size, name, error, _ = json.loads(line)
-                if is_url(path):
-                    yield Clip(key, Stored(path, offset, size, name, patience or Patience()), error)
-                else:
-                    yield Clip(key, Location(Path(path), offset, size, name), error)
+            lines = enumerate(file)
+            after = 0
+            for begin, end in spans:
+                for number, line in islice(lines, begin - after, end - after):
+                    key, path, offset, size, name, error, _ = json.loads(line)
+                    if is_url(path):
+                        yield number, Clip(key, Stored(path, offset, size, name, patience or Patience()), error)
+                    else:
+                        yield number, Clip(key, Location(Path(path), offset, size, name), error)
+                after = end
+
+    def others(self, begin: int, end: int, *, patience: Patience | None = None) -> Iterator[Clip]:
+        """The clips in stores outside a span: those after it, then those before it."""
+        for own_begin, own_end in ((end, self.job.num_clips), (0, begin)):
+            for clip in self.clips(begin=own_begin, end=own_end, patience=patience):
+                if isinstance(clip.audio, Stored):
+                    yield clip
 
     def write(self, rows: Sequence[Row], *, begin: int) -> None:
         """Write a part: rows in the order of the clips, the first with this number."""
+        self.write_table(table_of(rows, width=self.job.width), begin=begin)
+
+    def write_table(self, table: "pa.Table", *, begin: int) -> None:
+        """Write a part: the rows as `rows.table_of` gives them, in the order of the clips."""
         from pyarrow import parquet
 
-        table = table_of(rows, width=self.job.width)
-        with atomic_write(self._part(begin, begin + len(rows))) as file:
+        with atomic_write(self._part(begin, begin + len(table))) as file:
             parquet.write_table(table, file, use_dictionary=False)
 
     def merge(self, out: Path, *, metadata: dict[str, str]) -> Merged:
@@ -226,7 +254,7 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: another process is at work in it.
     """
-    with locked(folder / LOCK_NAME):
+    with _locked(folder):
         try:
             yield
         finally:
@@ -237,13 +265,36 @@ def held(folder: Path) -> Iterator[None]:
                     folder.rmdir()
 
 
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock file: the one that lies there, not one that its last holder has deleted meanwhile."""
+    path = folder / LOCK_NAME
+    with contextlib.ExitStack() as stack:
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # The last holder's folder may go at any moment.
+                folder.mkdir(parents=True, exist_ok=True)
+                path.touch()
+                before = path.stat().st_ino
+                stack.enter_context(locked(path))
+                if path.stat().st_ino == before:
+                    break
+            stack.close()
+        yield
+
+
 def clear(folder: Path) -> None:
     """Delete what a job has put into its folder."""
     # The description goes first: without it, nobody goes on with the rest.
     (folder / JOB_NAME).unlink(missing_ok=True)
-    for pattern in (CLIPS_NAME, PROGRESS_NAME, "rows-*.parquet", ".*.part"):
+    for pattern in (CLIPS_NAME, f"*{PROGRESS_NAME}", "rows-*.parquet", ".*.part"):
         for path in folder.glob(pattern):
             path.unlink()
+
+
+def sweep(out: Path) -> None:
+    """Delete what processes that were killed in the midst of writing a table have left of it; nobody is writing it."""
+    for path in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
+        path.unlink()
 
 
 def _lines(clips: Iterable[Clip]) -> Iterator[bytes]:

@@ -26,6 +26,11 @@ class Row:
     error: str | None = None
 
 
+def blamed(clip: Clip) -> Row:
+    """The row of a clip that is not touched any more."""
+    return Row(clip, None, None, "the process ended whenever it came to this sound: crashed, or out of memory")
+
+
 def schema_of(width: int, *, numbered: bool = False) -> "pa.Schema":
     """The columns, for vectors of this width; those of a shard begin with the clip's number among all shards' clips."""
     import pyarrow as pa
@@ -55,7 +60,7 @@ def table_of(rows: Sequence[Row], *, width: int) -> "pa.Table":
     for number, row in enumerate(rows):
         if row.vector is not None:
             vectors[number] = row.vector
-    missing = pa.array([row.vector is None for row in rows])
+    missing = pa.array([row.vector is None for row in rows], pa.bool_())
     columns: dict[str, Any] = {
         "key": [utf8(row.clip.key) for row in rows],
         "path": [utf8(row.clip.path) for row in rows],

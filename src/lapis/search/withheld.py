@@ -6,8 +6,10 @@ then at fault itself; when it gives nothing, the work stops there, and a later r
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from lapis.data.storage import PassingError, StorageError
+from lapis.search.clips import Clip
 from lapis.search.reading import Sound
 from lapis.search.stored import Stored
 
@@ -15,14 +17,20 @@ WITHHELD_CLIPS = 16
 """So many, with none between that the store gives, mean that it is away."""
 WAITING_CLIPS = 64
 """Of which most lie on this machine, say: what they wait for may never come."""
+OTHER_CLIPS = 4
+"""So many are asked for where nothing comes any more that could tell."""
 
 
-def given_back(sounds: Iterable[Sound], *, again: Callable[[Sound], Sound]) -> Iterator[Sound]:
+def given_back(
+    sounds: Iterable[Sound], *, again: Callable[[Sound], Sound], others: Iterable[Clip] = ()
+) -> Iterator[Sound]:
     """The sounds in their order; those that a store withheld are asked for again before they pass as errors.
 
     Args:
         sounds: in their order.
         again: asks once more for a sound.
+        others: clips in stores that are not among the sounds; when the last sounds are withheld, they tell whether the
+            store is away.
 
     Raises:
         StorageError: the store is away, or gives nothing to whoever asks; no sound from there on has been given.
@@ -42,7 +50,8 @@ def given_back(sounds: Iterable[Sound], *, again: Callable[[Sound], Sound]) -> I
             yield from _asked_again(waiting, again=again, is_well=answers, may_refuse=may_refuse)
             waiting.clear()
             num_withheld = 0
-    yield from _asked_again(waiting, again=again, is_well=False, may_refuse=has_answered)
+    is_well = bool(waiting) and any(_is_given(again(Sound(clip))) for clip in islice(others, OTHER_CLIPS))
+    yield from _asked_again(waiting, again=again, is_well=is_well, may_refuse=has_answered)
 
 
 def _asked_again(

@@ -2,21 +2,28 @@
 
 import warnings
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
 from lapis import __version__
 from lapis.audio import AudioWarning
+from lapis.serve.answers import Alive, Ready
+from lapis.serve.describing import describe
 from lapis.serve.endpoints import Endpoints
-from lapis.serve.gate import Gate
+from lapis.serve.gate import OPEN, Gate
+from lapis.serve.indexed import Indexed
 from lapis.serve.keys import Keys
+from lapis.serve.pages import FILES, add_pages
 from lapis.serve.refusal import Refusal, of_status
 from lapis.serve.service import Service
+from lapis.serve.tickets import Tickets
 
 
 def app_of(
@@ -36,9 +43,11 @@ def app_of(
         # A cut sound is an error here: a client does not see this program's warnings.
         with warnings.catch_warnings():
             warnings.simplefilter("error", AudioWarning)
-            yield
+            async with tools.manager.run() if tools is not None else nullcontext():
+                yield
             gate.draining = True
             await service.close()
+            indexed.close()
 
     app = FastAPI(
         title="Lapis",
@@ -49,7 +58,19 @@ def app_of(
         redoc_url=None,
         redirect_slashes=False,
     )
-    Endpoints(service, root=root).add_to(app)
+    keys = keys or Keys()
+    tickets = Tickets() if len(keys) else None
+    indexed = Indexed(service, tickets=tickets)
+    endpoints = Endpoints(service, indexed=indexed, root=root)
+    endpoints.add_to(app)
+    tools = None
+    if find_spec("mcp") is not None:
+        from lapis.serve.mcp import PATH, Tools
+
+        tools = Tools(endpoints)
+        app.router.routes.append(Route(PATH, tools, methods=["POST"], include_in_schema=False))
+    indexed.add_to(app)
+    add_pages(app)
 
     async def alive() -> Response:
         """Whether the process answers."""
@@ -65,8 +86,9 @@ def app_of(
         """For Prometheus."""
         return service.metrics.response()
 
-    for path, answer in (("/healthz", alive), ("/readyz", ready), ("/metrics", metrics)):
-        app.add_api_route(path, answer, methods=["GET"], response_model=None)
+    for path, answer, told in (("/healthz", alive, Alive), ("/readyz", ready, Ready)):
+        app.add_api_route(path, answer, methods=["GET"], response_model=None, responses={200: {"model": told}})
+    app.add_api_route("/metrics", metrics, methods=["GET"], response_model=None, response_class=PlainTextResponse)
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
@@ -83,6 +105,15 @@ def app_of(
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(HTTPException, unknown)
     app.add_exception_handler(Exception, failed)
-    paths = frozenset(app.openapi()["paths"]) | {"/openapi.json"}
-    gate = Gate(app, service=service, keys=keys or Keys(), paths=paths, loopback_names=loopback_names)
+    describe(app, with_keys=bool(len(keys)), without_key=OPEN)
+    paths = frozenset(app.openapi()["paths"]) | {"/openapi.json", "/mcp"}
+    gate = Gate(
+        app,
+        service=service,
+        keys=keys,
+        paths=paths,
+        loopback_names=loopback_names,
+        public=frozenset(FILES),
+        tickets=tickets,
+    )
     return gate

@@ -7,6 +7,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from lapis.serve.limits import Limits
 
 LINGER_SECONDS = 5.0
+SLICE_BYTES = 16 << 10
+"""Taken from a connection at once, so that what many small pieces cost is seen before they are all paid for."""
+CHUNKS = 1000
+CHUNK_BYTES = 64
+"""A body in chunks may have so many of any size, and more of so many bytes on average: each takes time to read."""
 
 
 def protocol(limits: Limits) -> type[H11Protocol]:
@@ -17,6 +22,8 @@ def protocol(limits: Limits) -> type[H11Protocol]:
         """One at a time is timed: the head of a request, or the request as a whole."""
 
         _deadline: asyncio.TimerHandle | None = None
+        _lines = 0
+        _bytes = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
@@ -30,7 +37,21 @@ def protocol(limits: Limits) -> type[H11Protocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
+            for first in range(0, len(data), SLICE_BYTES):
+                if self.transport.is_closing():
+                    return
+                self._received(data[first : first + SLICE_BYTES])
+
+        def _received(self, data: bytes) -> None:
             busy = self._busy()
+            if busy and (b"transfer-encoding", b"chunked") in self.scope["headers"]:
+                self._lines += data.count(b"\r\n")
+                self._bytes += len(data)
+                if self._lines // 2 > CHUNKS + self._bytes // CHUNK_BYTES:
+                    self.transport.abort()
+                    return
+            elif not busy:
+                self._lines = self._bytes = 0
             super().data_received(data)
             if self._busy() and not busy:
                 self._due(whole)

@@ -5,6 +5,7 @@ A whole body is read here, within its limits, so that what stands behind never w
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,11 +17,16 @@ from lapis.serve.keys import Keys
 from lapis.serve.limits import Rate
 from lapis.serve.refusal import Refusal
 from lapis.serve.service import Service
+from lapis.serve.tickets import Tickets
 
 OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 """For whoever watches the server: without a key, and however busy it is."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 DISCARD_SECONDS = 3.0
+FREE_BYTES = 64 << 10
+"""Of each body outside the budget of all, so that a few large ones, or slow ones, do not keep the small ones out."""
+NOT_SNIFFED = (b"x-content-type-options", b"nosniff")
+"""Words of a client may stand in an answer: no browser shall take it for a page."""
 log = logging.getLogger("lapis.serve")
 
 
@@ -32,13 +38,34 @@ class Gate:
     """The outermost layer of the app."""
 
     def __init__(
-        self, app: ASGIApp, *, service: Service, keys: Keys, paths: frozenset[str], loopback_names: bool
+        self,
+        app: ASGIApp,
+        *,
+        service: Service,
+        keys: Keys,
+        paths: frozenset[str],
+        loopback_names: bool,
+        public: frozenset[str] = frozenset(),
+        tickets: Tickets | None = None,
     ) -> None:
-        """`loopback_names`: answer only to who calls the server by a name of this machine, as is right on loopback."""
+        """Stand before an app.
+
+        Args:
+            app: what answers.
+            service: its limits and metrics.
+            keys: who may ask.
+            paths: those that metrics tell apart.
+            loopback_names: answer only to who calls the server by a name of this machine, as is right on loopback.
+            public: what anybody may have, as a page that asks for the key.
+            tickets: what opens an address to who has no key to send.
+        """
         self.app, self.service, self.keys = app, service, keys
         self.paths, self.loopback_names = paths, loopback_names
+        self.public, self.tickets = public, tickets
         self.rate = Rate(service.limits.requests_a_minute)
-        self.at_once = 0
+        self.uploading = self.at_once = 0
+        service.metrics.uploading.set_function(lambda: self.uploading)
+        service.metrics.at_once.set_function(lambda: self.at_once)
         self.draining = False
         self.discard_seconds = DISCARD_SECONDS
 
@@ -52,7 +79,7 @@ class Gate:
             return
         metrics, loop = self.service.metrics, asyncio.get_running_loop()
         began = loop.time()
-        path = scope["path"] if scope["path"] in self.paths else "other"
+        path = self._named(scope["path"])
         answer = _Answer(send)
         body = _Body(receive, take=self.service.held_bytes.take)
         try:
@@ -80,25 +107,30 @@ class Gate:
                 raise Refusal(405, "Method Not Allowed", "method_not_allowed", headers={"allow": "GET"})
             await self.app(scope, body.replay(b""), answer)
             return
-        address = (scope.get("client") or ("unknown", 0))[0]
-        client = self.keys.client(headers.get("authorization", "").encode("latin-1"), address=address)
+        client = scope["lapis.client"] = self._client(scope, headers)
         if self.draining:
             raise Refusal(503, "the server is about to stop", "stopping", retry_seconds=5.0)
         self.rate.count(client)
-        if self.at_once >= limits.requests_at_once:
-            raise Refusal(429, "the server is busy: come again", "busy", retry_seconds=1.0)
-        self.at_once += 1
-        self.service.metrics.at_once.set(self.at_once)
+        self._check_room()
+        self.uploading += 1
         try:
-            try:
-                async with asyncio.timeout(limits.upload_seconds):
-                    content = await body.read(headers.get("content-length"), most=limits.body_bytes)
-            except TimeoutError:
-                raise Refusal(408, f"the body took longer than {limits.upload_seconds:g} s", "upload") from None
+            async with asyncio.timeout(limits.upload_seconds):
+                content = await body.read(headers.get("content-length"), most=limits.body_bytes)
+        except TimeoutError:
+            raise Refusal(408, f"the body took longer than {limits.upload_seconds:g} s", "upload") from None
+        finally:
+            self.uploading -= 1
+        # Who is slow to send takes nobody's place until now.
+        self._check_room()
+        self.at_once += 1
+        try:
             await self._answered(scope, body, content, answer)
         finally:
             self.at_once -= 1
-            self.service.metrics.at_once.set(self.at_once)
+
+    def _check_room(self) -> None:
+        if self.at_once >= self.service.limits.requests_at_once:
+            raise Refusal(429, "the server is busy: come again", "busy", retry_seconds=1.0)
 
     async def _answered(self, scope: Scope, body: "_Body", content: bytes, answer: "_Answer") -> None:
         """Let the app answer, until it is too late or nobody waits any more."""
@@ -117,6 +149,24 @@ class Gate:
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
+
+    def _client(self, scope: Scope, headers: Headers) -> str:
+        """Who asks: a key's number, by the key or by a ticket of it, or an address."""
+        address = (scope.get("client") or ("unknown", 0))[0]
+        if scope["path"] in self.public:
+            return address
+        if self.tickets is not None and scope["method"] == "GET" and "authorization" not in headers:
+            holder = self.tickets.client(scope["path"], scope["query_string"])
+            if holder is not None:
+                return holder
+        return self.keys.client(headers.get("authorization", "").encode("latin-1"), address=address)
+
+    def _named(self, path: str) -> str:
+        """What metrics call a path."""
+        named = re.sub(r"^/v1/sounds/[^/]+", "/v1/sounds/{number}", path)
+        if path in self.public:
+            return "page"
+        return named if named in self.paths else "other"
 
     def _check_names(self, headers: Headers) -> None:
         """Keep out pages of other sites, which a browser on this machine would let reach a server on loopback."""
@@ -141,7 +191,9 @@ class _Body:
     def __init__(self, receive: Receive, *, take: Callable[[float], None]) -> None:
         self._receive, self._take = receive, take
         self.taken = 0
+        """From the budget."""
         self.whole = False
+        self._left = asyncio.Event()
 
     async def read(self, length: str | None, *, most: int) -> bytes:
         """All of it, from the budget of all bodies.
@@ -153,15 +205,15 @@ class _Body:
         too_large = Refusal(413, f"a request may have {most} bytes here", "body")
         if length is not None and (not length.isdecimal() or int(length[:20]) > most):
             raise too_large
-        pieces: list[bytes] = []
+        content = bytearray()
         while not self.whole:
-            piece = await self._piece()
-            if self.taken + len(piece) > most:
+            content += await self._piece()
+            if len(content) > most:
                 raise too_large
-            self._take(float(len(piece)))
-            self.taken += len(piece)
-            pieces.append(piece)
-        return b"".join(pieces)
+            more = max(0, len(content) - FREE_BYTES) - self.taken
+            self._take(float(more))
+            self.taken += more
+        return bytes(content)
 
     async def discard(self, seconds: float) -> None:
         """Read on for a while without keeping anything: who is still sending does not hear what is said."""
@@ -176,14 +228,16 @@ class _Body:
         """Wait until the client has left."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._left.set()
 
     def replay(self, content: bytes) -> Receive:
-        """What the app receives."""
+        """What the app receives: the body, and word that the client has left when it has, not before."""
         left = [content]
 
         async def receive() -> Message:
             if left:
                 return {"type": "http.request", "body": left.pop(), "more_body": False}
+            await self._left.wait()
             return {"type": "http.disconnect"}
 
         return receive
@@ -207,6 +261,8 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.begun, self.status = True, message["status"]
+            headers = [*message.get("headers", []), NOT_SNIFFED]
+            message = {**message, "headers": list(dict.fromkeys(headers))}
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self.ended = True

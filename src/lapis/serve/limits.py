@@ -1,6 +1,7 @@
 """How much a server takes: of one request, of one client, and of all together. Memory is bounded by these."""
 
 import gc
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -18,7 +19,7 @@ class Limits:
     """What one server takes.
 
     Raises:
-        ValueError: a limit is not above zero.
+        ValueError: a limit is not above zero, or not finite.
     """
 
     body_bytes: int = 32 << 20
@@ -30,7 +31,7 @@ class Limits:
     text_characters: int = 4096
     results: int = 100
     requests_at_once: int = 64
-    """Being sent or answered; one more is told to come again."""
+    """Being answered; one more is told to come again."""
     requests_a_minute: int = 600
     """Of one key, or of one address where there are no keys."""
     held_bytes: int = 256 << 20
@@ -52,8 +53,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for of in fields(self):
-            if not getattr(self, of.name) > 0:
-                raise ValueError(f"{of.name} must be above zero, got {getattr(self, of.name)}")
+            if not 0 < getattr(self, of.name) < math.inf:
+                raise ValueError(f"{of.name} must be above zero and finite, got {getattr(self, of.name)}")
 
 
 class Budget:

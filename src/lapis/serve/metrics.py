@@ -21,7 +21,8 @@ class Metrics:
         self.seconds = Histogram(
             "lapis_request_seconds", "From a request's head to its end.", ["path"], buckets=SECONDS, registry=registry
         )
-        self.at_once = Gauge("lapis_requests_at_once", "Requests being sent or answered.", registry=registry)
+        self.uploading = Gauge("lapis_uploads_at_once", "Requests being sent.", registry=registry)
+        self.at_once = Gauge("lapis_requests_at_once", "Requests being answered.", registry=registry)
         self.batch_items = Histogram(
             "lapis_batch_items", "Through the tower at once.", ["kind"], buckets=ITEMS, registry=registry
         )

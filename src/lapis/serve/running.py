@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import math
 import signal
 import socket
 import sys
@@ -75,7 +76,7 @@ def server_of(service: Service, *, host: str, port: int, keys: Keys, root: Path 
         server_header=False,
         proxy_headers=False,  # else a client could say it is another one
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=round(service.limits.drain_seconds),
+        timeout_graceful_shutdown=math.ceil(service.limits.drain_seconds),
     )
     return _Server(config, gate=gate)
 
@@ -86,8 +87,10 @@ def serve(
     """Serve until SIGTERM or Ctrl-C; then finish what is begun and end well.
 
     Raises:
-        ValueError: the port is in use or not to be had.
+        ValueError: the port is none, in use or not to be had.
     """
+    if not 0 <= port < 1 << 16:
+        raise ValueError(f"expected a port of 0 to 65535, got {port}")
 
     async def run() -> bool:
         service = make()

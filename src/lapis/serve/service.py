@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from lapis import audio
 from lapis.calibration import Calibrated, Calibration
 from lapis.captioner import Captioner
 from lapis.model import Embedder, check_texts
+from lapis.search.filters import Filter
 from lapis.search.frame_grid import Listening
 from lapis.search.frames import hears_densely
 from lapis.search.index import METADATA_NAME, Hit, Index
@@ -132,32 +133,40 @@ class Service:
         costs = [len(waveform) / self.embedder.sample_rate for waveform in waveforms]
         return await _or_refused(self._sounds(waveforms, costs=costs))
 
-    async def search_text(self, text: str, *, limit: int) -> list[Hit]:
+    async def search_text(self, text: str, *, limit: int, where: Filter | None = None) -> list[Hit]:
         """What lies nearest to words, as `Index.search_text` gives it.
 
         Raises:
             Refusal: there is no index, it cannot be read now, or the text is none.
         """
-        index = self._index()
+        self._index()
         vectors = await self.texts([text], name="query")
         known = _Known(vectors, self.identity, self.embedder.sample_rate, self.embedder.width, self.calibration)
-        return await self._searched(lambda: index.open().search_text(text, embedder=known, limit=limit))
+        return await self.of_index(lambda index: index.search_text(text, embedder=known, limit=limit, **_told(where)))
 
-    async def search_like(self, waveform: Waveform, *, limit: int) -> list[Hit]:
+    async def search_like(self, waveform: Waveform, *, limit: int, where: Filter | None = None) -> list[Hit]:
         """What lies nearest to a sound: as `Index.search_like`, its windows together with other requests."""
         index, rate = self._index(), self.embedder.sample_rate
         seconds = index.table.metadata.window_seconds
         blocks = audio.blocks(waveform, sample_rate=rate, array_rate=rate, block_seconds=seconds)
         vectors = await self.sounds([block.waveform for block in blocks])
         total = vectors.astype(np.float64).sum(axis=0)
-        return await self._searched(lambda: index.open().search(total, limit=limit))
+        return await self.of_index(lambda index: index.search(total, limit=limit, **_told(where)))
 
     async def locate(self, waveform: Waveform, *, texts: Sequence[str], listening: Listening, rule: Rule) -> Locations:
         """When texts are heard in a sound; the model does nothing else meanwhile."""
         await self.texts(texts, name="texts")  # refused before the line
         if listening.hearing == "dense" and not hears_densely(self.embedder):
             raise Refusal(422, "hearing: this model hears in windows alone", "field", "hearing")
-        work = partial(locate, waveform, texts=texts, embedder=self.embedder, listening=listening, rule=rule)
+        work = partial(
+            locate,
+            waveform,
+            texts=texts,
+            embedder=self.embedder,
+            listening=listening,
+            rule=rule,
+            identity=self.identity,
+        )
         return await _or_refused(self.turn.alone(work))
 
     async def caption(self, waveform: Waveform, *, beam: int) -> str:
@@ -175,10 +184,24 @@ class Service:
         (said,) = await _or_refused(self.turn.alone(partial(captioner.caption, [waveform], beam=beam)))
         return said
 
+    def check_name(self, name: str) -> None:
+        """Refuse to answer for another model."""
+        if name != self.name:
+            raise Refusal(404, f"model: this server has {self.name!r} alone", "model_not_found", "model")
+
     def check_number(self, number: int, *, name: str) -> None:
         """Refuse nothing, and too much."""
         if not 1 <= number <= self.limits.inputs:
             raise Refusal(422, f"{name}: expected 1 to {self.limits.inputs}, got {number}", "number", name)
+
+    def check_filled(self, template: str, labels: Sequence[str]) -> None:
+        """Refuse a template that a label makes too long, before it is made: one of megabytes would fill the memory."""
+        longest, gaps = self.limits.text_characters, template.count("{}")
+        for number, label in enumerate(labels):
+            if len(template) + gaps * (len(label) - 2) > longest:
+                raise Refusal(
+                    413, f"labels: text {number} in its template is longer than {longest} characters", "text", "labels"
+                )
 
     async def close(self) -> None:
         """Wait for what is begun, and end."""
@@ -199,12 +222,22 @@ class Service:
 
         return observe
 
-    async def _searched(self, work: Callable[[], list[Hit]]) -> list[Hit]:
+    async def of_index(self, work: Callable[[Index], R]) -> R:
+        """What a function makes of the index as it is now, in a thread.
+
+        Raises:
+            Refusal: there is no index, or it cannot be read now.
+        """
+        kept = self._index()
         try:
-            return await in_thread(self._others, work)
+            return await in_thread(self._others, lambda: work(kept.open()))
         except ValueError:  # it tells of folders
             log.exception("the index cannot be searched")
             raise Refusal(503, "the index cannot be searched now", "index", retry_seconds=10.0) from None
+
+
+def _told(where: Filter | None) -> dict[str, Any]:
+    return {} if where is None else {"where": where}
 
 
 class _KeptOpen:
@@ -259,8 +292,8 @@ async def _or_refused(work: Awaitable[R]) -> R:
     """What the model refuses is the request's fault; its sentence may tell of files here and stays here."""
     try:
         return await work
-    except ValueError:
-        log.exception("the model refuses an input")
+    except ValueError as error:
+        log.error("the model refuses an input: %s", error)  # one line: clients may send many
         raise Refusal(422, "the model refuses this input", "refused") from None
 
 

@@ -1,0 +1,178 @@
+"""Where an index lies: a folder of this machine, or below an address of an object store, with the same parts.
+
+LanceDB's table, and beside it a small JSON that says which model made the vectors. Keys, regions and endpoints of
+stores come from the environment, for both alike.
+"""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from lapis.data.storage import is_url
+from lapis.files import atomic_write, cache_folder
+from lapis.search.claims import Claims
+from lapis.search.columns import FORMAT
+
+METADATA_NAME = "index.json"
+TABLE_NAME = "windows"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What the vectors of an index mean."""
+
+    format: int
+    embedder_identity: str
+    width: int
+    window_seconds: float
+    hop_seconds: float
+    model: str
+    """Where the model lay when the index was made; empty where nobody said."""
+
+
+class Place:
+    """A folder, or an address such as `s3://bucket/index`."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.is_remote = is_url(str(folder))
+        self.folder: Path | str = str(folder).rstrip("/") if self.is_remote else Path(folder)
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def claims(self) -> Claims:
+        """In the folder; of a store, in this machine's cache, so that the processes of one machine share the work."""
+        if isinstance(self.folder, Path):
+            return Claims(self.folder)
+        return Claims(cache_folder("claims", hashlib.sha256(self.folder.encode()).hexdigest()[:32]))
+
+    def exists(self) -> bool:
+        """Whether there is an index, or a part of one.
+
+        Raises:
+            ValueError: the store does not answer.
+        """
+        if isinstance(self.folder, Path):
+            return (self.folder / METADATA_NAME).exists() or _table_folder(self.folder).exists()
+        with explained(self, doing="read"):
+            return any(self._names())
+
+    def connect(self) -> Any:
+        """LanceDB's connection.
+
+        Raises:
+            ValueError: LanceDB is not installed, or the place is none.
+        """
+        try:
+            import lancedb
+        except ImportError as error:
+            raise ValueError("an index needs LanceDB: pip install 'lapis-audio[search]'") from error
+        with explained(self, doing="read"):
+            # Always the newest version: another process may have updated the index since it was opened.
+            return lancedb.connect(self.folder, read_consistency_interval=timedelta(0))
+
+    def make(self) -> None:
+        """The folder, if it has to be made."""
+        if isinstance(self.folder, Path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Throw away the index; first what says that there is one."""
+        if isinstance(self.folder, Path):
+            (self.folder / METADATA_NAME).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(_table_folder(self.folder))
+            return
+        store, obstore = self._store()
+        for name in sorted(self._names(), key=lambda name: name != METADATA_NAME):
+            obstore.delete(store, name)
+
+    def write(self, metadata: Metadata) -> None:
+        """The JSON beside the table."""
+        content = json.dumps(asdict(metadata), indent=2)
+        if isinstance(self.folder, Path):
+            with atomic_write(self.folder / METADATA_NAME, binary=False) as file:
+                file.write(content)
+        else:
+            store, obstore = self._store()
+            obstore.put(store, METADATA_NAME, content.encode())
+
+    def read(self) -> Metadata:
+        """The JSON beside the table.
+
+        Raises:
+            ValueError: it is not there, damaged, or of another format than this version reads.
+        """
+        try:
+            content = json.loads(self._read())
+            number = content["format"]
+            if number == FORMAT:
+                return Metadata(
+                    format=FORMAT,
+                    embedder_identity=str(content["embedder_identity"]),
+                    width=int(content["width"]),
+                    window_seconds=float(content["window_seconds"]),
+                    hop_seconds=float(content["hop_seconds"]),
+                    model=str(content["model"]),
+                )
+        except (OSError, ValueError, KeyError, TypeError, *self._errors()) as error:
+            raise ValueError(_damaged(self, doing="read", reason=f"{METADATA_NAME}: {error!r}")) from error
+        raise ValueError(
+            f"the index in {self} has format {number}, and this version of Lapis reads format {FORMAT}: "
+            f"embed again with `lapis index FOLDER --rebuild`"
+        )
+
+    def _read(self) -> bytes:
+        if isinstance(self.folder, Path):
+            return (self.folder / METADATA_NAME).read_bytes()
+        store, obstore = self._store()
+        return bytes(obstore.get(store, METADATA_NAME).bytes())
+
+    def _names(self) -> Iterator[str]:
+        store, obstore = self._store()
+        for entries in obstore.list(store):
+            for entry in entries:
+                if entry["path"] == METADATA_NAME or entry["path"].startswith(f"{TABLE_NAME}.lance/"):
+                    yield entry["path"]
+
+    def _store(self) -> tuple[Any, Any]:
+        try:
+            obstore: Any = import_module("obstore")
+            stores: Any = import_module("obstore.store")
+        except ImportError as error:
+            raise ValueError(f"{self}: object stores need an extra: pip install 'lapis-audio[storage]'") from error
+        return stores.from_url(self.folder), obstore
+
+    def _errors(self) -> tuple[type[Exception], ...]:
+        return (self._store()[1].exceptions.BaseError,) if self.is_remote else ()
+
+
+def _table_folder(folder: Path) -> Path:
+    return folder / f"{TABLE_NAME}.lance"
+
+
+@contextlib.contextmanager
+def explained(place: Place | Path | str, *, doing: Literal["read", "written"]) -> Iterator[None]:
+    """Turn what LanceDB and obstore raise, of whatever class, into what the user can do."""
+    try:
+        yield
+    except Exception as error:
+        kinds = (OSError, RuntimeError, ValueError)
+        if not isinstance(error, kinds) and not type(error).__module__.startswith("obstore"):
+            raise
+        raise ValueError(_damaged(place, doing=doing, reason=str(error).partition("\n")[0])) from error
+
+
+def _damaged(place: Place | Path | str, *, doing: Literal["read", "written"], reason: str) -> str:
+    return (
+        f"the index in {place} cannot be {doing} ({reason}). If the disk and its permissions are well, it is damaged: "
+        f"embed again with `lapis index FOLDER --rebuild`"
+    )

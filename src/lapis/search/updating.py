@@ -1,0 +1,253 @@
+"""Bringing an index up to date with files: what is new is heard, what only moved or was touched keeps its vectors.
+
+Files are dealt to slots by their names, and a slot is worked on by one process at a time (`claims.py`). Before a file
+is heard, its content's hash is looked up: rows of the same content are taken over.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from lapis.search.claims import Claims, slot_of
+from lapis.search.columns import File, Labels, Stamp, carried, hash_of, rows_of
+from lapis.search.hearing_files import FileHearing
+from lapis.search.labels import own_labels
+from lapis.search.windows_table import Known, WindowsTable
+
+GROUP_FILES = 64
+"""Looked up in the table together."""
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What an update did, in files; `failed` says why for each, and these files are not in the index."""
+
+    added: int
+    unchanged: int
+    changed: int
+    removed: int
+    failed: tuple[tuple[Path, str], ...]
+    windows: int
+    """Rows whose vectors the model made anew."""
+    moved: int = 0
+    """Found in another place with the same content; not heard again."""
+    relabelled: int = 0
+    """Of the unchanged, those whose tags or text are others now."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be brought up to date."""
+
+    found: Sequence[Path]
+    """The files that are there."""
+    root: Path | None = None
+    """Files of the table below this folder, and not among those found, are gone; nothing is gone without."""
+    labels: Mapping[Path, Labels] | None = None
+    """What is told of files; where nothing is, a file keeps what it had, and a new one has what its header says."""
+
+
+@dataclass(eq=False)
+class Update:
+    """One process's run over a task."""
+
+    table: WindowsTable
+    hearing: FileHearing
+    claims: Claims
+    commit_windows: int
+    progress: Callable[[int, int], None] | None = None
+    added: int = 0
+    changed: int = 0
+    moved: int = 0
+    relabelled: int = 0
+    windows: int = 0
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+    _gone: set[Path] = field(default_factory=set)
+    _were_there: set[Path] = field(default_factory=set)
+    _is_written: bool = False
+    _done: int = 0
+    _total: int = 0
+    _held: dict[int, IO] = field(default_factory=dict)
+    _unsettled: dict[int, int] = field(default_factory=dict)
+
+    def run(self, task: Task) -> IndexReport:
+        """Do it. Files that another process has in hand come last, when it has finished with them."""
+        with self.claims.adding():
+            try:
+                self._run(task)
+            finally:
+                for file in self._held.values():
+                    file.close()
+        with self.claims.alone_if_free() as is_alone:
+            if self._is_written and is_alone:  # whoever writes longest compacts for all
+                self.table.compact()
+        heard_or_moved = self.added + self.changed + self.moved
+        return IndexReport(
+            added=self.added,
+            unchanged=len(task.found) - len(self.failed) - heard_or_moved,
+            changed=self.changed,
+            removed=len(self._gone),
+            failed=tuple(sorted(self.failed)),
+            windows=self.windows,
+            moved=self.moved,
+            relabelled=self.relabelled,
+        )
+
+    def _run(self, task: Task) -> None:
+        found = set(task.found)
+        known = self.table.stamps(below=task.root) if task.root else self.table.stamps(paths=found)
+        self._gone = {path for path in known.keys() - found if task.root}
+        todo = self._to_read(task, known=known)
+        self._total = len(todo)
+        slots: dict[int, list[File]] = {}
+        for file in todo:
+            slots.setdefault(slot_of(file.path), []).append(file)
+        left = self._round(slots, task=task, wait=False)
+        for slot in left:
+            self._round({slot: slots[slot]}, task=task, wait=True)
+        # What the table has of a file that can no longer be read describes sound that is no longer there.
+        stale = {path for path, _ in self.failed} & known.keys()
+        self._gone -= {path for path in self._gone if path.exists()}  # it came while we worked, and others have it
+        if stale or self._gone:
+            self.table.delete(stale | self._gone)
+            self._is_written = True
+
+    def _to_read(self, task: Task, *, known: Mapping[Path, Stamp]) -> list[File]:
+        """The files that are new, changed or told something new; those that cannot even be looked at have failed."""
+        todo: list[File] = []
+        told = self._told_otherwise(task, known=known)
+        for path in task.found:
+            try:
+                status = path.stat()
+                str(path).encode()  # The table holds UTF-8; a name that is not has no place in it.
+            except (OSError, ValueError) as error:
+                self.failed.append((path, str(error)))
+                continue
+            if not status.st_size:
+                self.failed.append((path, f"{path}: expected a sound file, but it is empty (0 bytes)"))
+                continue
+            stamp = Stamp(status.st_size, status.st_mtime_ns)
+            if known.get(path) != stamp or path in told:
+                todo.append(File(path, stamp))
+        return todo
+
+    def _told_otherwise(self, task: Task, *, known: Mapping[Path, Stamp]) -> set[Path]:
+        """The files whose labels are others than the table has."""
+        if not task.labels:
+            return set()
+        nowhere = sorted(task.labels.keys() - set(task.found))
+        if nowhere:
+            warnings.warn(
+                f"labels of {len(nowhere)} files that are not there, the first: {nowhere[0]}", UserWarning, stacklevel=2
+            )
+        has = self.table.known(task.labels.keys() & known.keys())
+        return {path for path, known_file in has.items() if known_file.labels != task.labels[path]}
+
+    def _round(self, slots: Mapping[int, list[File]], *, task: Task, wait: bool) -> list[int]:
+        """Work on slots; gives those that other processes have. Nothing is held any more when it ends."""
+        left: list[int] = []
+        ready: list[File] = []
+        for result in self.hearing.vectors_of(self._new_files(slots, left=left, task=task, wait=wait)):
+            self._step()
+            if isinstance(result, File):
+                ready.append(result)
+            else:
+                self._fail(*result)
+            if sum(len(file.spans) for file in ready) >= self.commit_windows:
+                self._commit(ready)
+        self._commit(ready)
+        return left
+
+    def _new_files(self, slots: Mapping[int, list[File]], *, left: list[int], task: Task, wait: bool) -> Iterator[File]:
+        """The files that have to be heard; all others are settled on the way."""
+        for slot, files in slots.items():
+            claim = self.claims.take(slot, wait=wait)
+            if claim is None:
+                left.append(slot)
+                continue
+            self._held[slot], self._unsettled[slot] = claim, len(files)
+            for begin in range(0, len(files), GROUP_FILES):
+                yield from self._not_carried(files[begin : begin + GROUP_FILES], task=task)
+
+    def _not_carried(self, files: Sequence[File], *, task: Task) -> Iterator[File]:
+        """Of a group of files, those whose content the table has nowhere."""
+        known = self.table.known(file.path for file in files)
+        hashed: list[File] = []
+        for file in files:
+            before = known.get(file.path)
+            told = task.labels.get(file.path) if task.labels else None
+            if before and before.stamp == file.stamp and told in (None, before.labels):
+                self._step()  # another process was there first
+                self._settle(file)
+                continue
+            try:
+                file.audio_hash = hash_of(file.path)
+            except OSError as error:
+                self._step()
+                self._fail(file, str(error))
+                continue
+            file.labels = told or (before.labels if before else own_labels(file.path))
+            hashed.append(file)
+        copies = self.table.with_content({file.audio_hash: file.stamp.size for file in hashed})
+        for file in hashed:
+            same = copies.get(file.audio_hash, [])
+            source = file.path if file.path in same else next((path for path in same if path in self._gone), None)
+            source = source or next(iter(same), None)
+            if source is not None and self._carry(file, source=source, known=known):
+                copies[file.audio_hash] = [file.path, *same]
+                continue
+            if file.path in known:
+                self._were_there.add(file.path)
+            yield file
+
+    def _carry(self, file: File, *, source: Path, known: Mapping[Path, Known]) -> bool:
+        """Take over the rows of a file of the same content, if they are there still; all of it in one commit."""
+        rows = self.table.rows_of(source, audio_hash=file.audio_hash)
+        if not rows.num_rows:
+            return False
+        is_moved = source in self._gone
+        if is_moved and file.labels == Labels():
+            file.labels = Labels(tuple(rows["tags"][0].as_py()), rows["text"][0].as_py())
+        new_rows = carried(rows, file, width=self.hearing.width)
+        self.table.replace(new_rows, of={file.path, source} if is_moved else {file.path})
+        self._is_written = True
+        if source == file.path:
+            self.relabelled += known[file.path].labels != file.labels
+        elif is_moved:
+            self._gone.discard(source)
+            self.moved += 1
+        else:
+            self.changed += file.path in known
+            self.added += file.path not in known
+        self._step()
+        self._settle(file)
+        return True
+
+    def _commit(self, ready: list[File]) -> None:
+        if ready:
+            self.table.replace(rows_of(ready, width=self.hearing.width), of=[file.path for file in ready])
+            self._is_written = True
+        for file in ready:
+            self.windows += len(file.spans)
+            self.changed += file.path in self._were_there
+            self.added += file.path not in self._were_there
+            self._settle(file)
+        ready.clear()
+
+    def _fail(self, file: File, reason: str) -> None:
+        self.failed.append((file.path, reason))
+        self._settle(file)
+
+    def _settle(self, file: File) -> None:
+        """This file is done; when its slot is, others may have the slot."""
+        slot = slot_of(file.path)
+        self._unsettled[slot] -= 1
+        if not self._unsettled[slot]:
+            self._held.pop(slot).close()
+
+    def _step(self) -> None:
+        self._done += 1
+        if self.progress:
+            self.progress(self._done, self._total)
