@@ -297,6 +297,33 @@ class TestBadInput:
             audio.read(files["wav"], sample_rate=0)
 
 
+class TestPlace:
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_the_sound_is_the_same_wherever_it_is_put(self, files, name):
+        place = np.full(RATE * 5, 7, np.float32)
+        got = audio.read(files[name], place=place)
+        assert np.array_equal(got, audio.read(files[name]))
+        assert (place[len(got) :] == 7).all()
+
+    def test_where_nothing_is_resampled_it_lies_there(self, files):
+        place = np.zeros(RATE * 5, np.float32)
+        assert np.shares_memory(audio.read(files["wav"], place=place), place)
+        assert not np.shares_memory(audio.read(files["wav"], sample_rate=RATE // 2, place=place), place)
+        segment = audio.read(files["wav"], start_seconds=1.5, seconds=1.0, place=place)
+        assert np.shares_memory(segment, place)
+        assert np.array_equal(segment, audio.read(files["wav"])[RATE * 3 // 2 : RATE * 5 // 2])
+
+    def test_one_that_is_too_small_is_left_alone(self, files):
+        place = np.full(RATE, 7, np.float32)
+        assert len(audio.read(files["wav"], place=place)) == RATE * 4
+        assert (place == 7).all()
+
+    def test_a_file_of_several_stretches_is_read_whole(self, files, monkeypatch):
+        whole = audio.read(files["flac"])
+        monkeypatch.setattr(audio, "STRETCH_SAMPLES", 1000)
+        assert np.array_equal(audio.read(files["flac"]), whole)
+
+
 class TestTruncated:
     @pytest.mark.parametrize("name", ["mp3", "wav", "aiff"])
     def test_what_is_there_comes_with_a_warning(self, files, tmp_path, name):
@@ -320,6 +347,14 @@ class TestTruncated:
             with pytest.warns(AudioWarning, match=r"<bytes>: decoding breaks off after [12]\.\d+ s \("):
                 got = audio.read(content[: len(content) // 2])
             assert np.array_equal(got, audio.read(path)[: len(got)])
+
+    def test_so_does_what_a_long_read_had_decoded_before_the_damage(self, files):
+        content = files["flac"].read_bytes()
+        with pytest.warns(AudioWarning, match="decoding breaks off"):
+            got = audio.read(content[: len(content) // 2])
+        with pytest.warns(AudioWarning, match="decoding breaks off"):
+            pieces = list(audio.chunks(content[: len(content) // 2], sample_rate=RATE))
+        assert len(got) >= sum(map(len, pieces)) and len(got) > RATE
 
     def test_an_mp4_without_its_index_is_refused(self, files):
         with pytest.raises(AudioError, match="neither libsndfile nor FFmpeg"):

@@ -47,6 +47,8 @@ MINIMUM_SECONDS = 0.1
 """A last window shorter than this is dropped; so is silence about a length that is wrong by less than this."""
 
 CHUNK_SAMPLES = 1 << 14
+# Decoded in one call, which no Ctrl-C ends: a third of a second of Opus.
+STRETCH_SAMPLES = 1 << 20
 EXPECTED_SAMPLES = 1 << 24
 # 128 samples at the lower of the two rates bring a resampled segment within 1e-6 of the resampled whole.
 MARGIN_SAMPLES = 256
@@ -59,6 +61,8 @@ CONTAINERS_WITH_EXACT_TIMES = ("mov", "ogg")
 CONTAINERS_WITHOUT_LENGTH = ("aac", "ac3", "amr", "mp3", "mpegts")
 # A wav of which more than this is claimed was written to a pipe, by a program that could not know the length.
 UNKNOWN_BYTES = 0x7F00_0000
+CUT = re.compile(r"^\s*(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+KINDS_WITHOUT_NOTES = ("FLAC", "OGG", "MP3")
 
 
 class AudioError(ValueError):
@@ -123,6 +127,7 @@ def read(
     start_seconds: Seconds = 0.0,
     seconds: Seconds | None = None,
     array_rate: int | None = None,
+    place: Waveform | None = None,
 ) -> Waveform:
     """The mean of the channels at `sample_rate`, or at the source's own rate.
 
@@ -141,6 +146,7 @@ def read(
         start_seconds: where to begin.
         seconds: how much to read; to the end unless told.
         array_rate: the rate of an array, which a file knows itself.
+        place: an array whose beginning is used where that saves a copy: the sound may come as a view of it.
 
     Raises:
         AudioError: the source cannot be read as sound, holds no samples or a value that is no number, or ends before
@@ -165,8 +171,7 @@ def read(
         first = num_periods_before * source_period
         last = None if end is None else -(-(end + margin) * source_period // period)
 
-        until = sound.num_samples if last is None or sound.num_samples is None else min(last, sound.num_samples)
-        waveform = _joined(_samples(sound, first, last), expected_samples=max(0, (until or 0) - first))
+        waveform = _whole(sound, first, last, place=place)
         with timed("resample"):
             waveform = resample(waveform, from_rate=sound.sample_rate, to_rate=rate)
         origin = num_periods_before * period
@@ -301,7 +306,8 @@ class _Sound:
     """An open source: what its header says, and `chunks`, its samples from one on.
 
     `num_samples` is the length as far as the header is to be believed, None where it is silent; `claimed_samples` is
-    what should have come, so that it shows when less does. Chunks are (samples, channels), of the source's own type.
+    what should have come, so that it shows when less does. Chunks are (samples, channels), of the source's own type;
+    where there is a place that they could go to, (samples,) from the first one on, they may already be there.
     """
 
     name: str
@@ -310,7 +316,7 @@ class _Sound:
     format: str
     num_samples: int | None
     claimed_samples: int | None
-    chunks: Callable[[int], Iterator[np.ndarray]]
+    chunks: Callable[[int, Waveform | None], Iterator[np.ndarray]]
 
 
 class _Forward(soundfile.SoundFile):
@@ -337,10 +343,11 @@ def _open(source: Source, array_rate: int | None) -> Iterator[_Sound]:
         except (soundfile.SoundFileError, TypeError):  # TypeError: soundfile wants to know more of a `.raw`.
             yield _open_ffmpeg(stack.enter_context(_container(content, name)), name)
             return
-        if handle.subtype == "VORBIS" or (handle.format == "MP3" and not _mp3_states_length(content)):
+        kind, coding = handle.format, handle.subtype
+        if coding == "VORBIS" or (kind == "MP3" and not _mp3_states_length(content)):
             yield _open_ffmpeg(stack.enter_context(_container(content, name)), name)
         else:
-            yield _open_libsndfile(handle, name)
+            yield _open_libsndfile(handle, name, kind=kind, coding=coding)
 
 
 def _forward(source: File, stack: contextlib.ExitStack) -> _Forward:
@@ -355,9 +362,9 @@ def _forward(source: File, stack: contextlib.ExitStack) -> _Forward:
     # the sound would end there.
     descriptor = os.memfd_create("lapis-sound")
     stack.callback(os.close, descriptor)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(source)
-    os.lseek(descriptor, 0, os.SEEK_SET)
+    written = 0
+    while written < len(source):  # one call takes 2 GB at most
+        written += os.pwrite(descriptor, memoryview(source)[written:], written)
     return _Forward(descriptor, closefd=False)
 
 
@@ -388,7 +395,7 @@ def _open_array(array: np.ndarray, array_rate: int | None) -> _Sound:
     if array_rate is None:
         raise AudioError("<array>: expected array_rate, the sample rate of the array, but none came")
 
-    def chunks(begin: int) -> Iterator[np.ndarray]:
+    def chunks(begin: int, place: Waveform | None) -> Iterator[np.ndarray]:
         for first in range(begin, len(samples), CHUNK_SAMPLES):
             yield samples[first : first + CHUNK_SAMPLES]
 
@@ -396,21 +403,40 @@ def _open_array(array: np.ndarray, array_rate: int | None) -> _Sound:
     return _Sound("<array>", _positive_rate(array_rate, "<array>"), samples.shape[1], form, length, length, chunks)
 
 
-def _open_libsndfile(handle: soundfile.SoundFile, name: str) -> _Sound:
-    def chunks(begin: int) -> Iterator[np.ndarray]:
-        if begin < handle.frames:
-            if begin:
-                handle.seek(begin)
-            while len(chunk := handle.read(CHUNK_SAMPLES, dtype="float32", always_2d=True)):
+def _open_libsndfile(handle: soundfile.SoundFile, name: str, *, kind: str, coding: str) -> _Sound:
+    length, channels = handle.frames, handle.channels
+
+    def chunks(begin: int, place: Waveform | None) -> Iterator[np.ndarray]:
+        if begin and begin < length:
+            handle.seek(begin)
+        if place is not None and channels == 1:
+            for chunk in _read_into(place[: max(0, length - begin)], handle):
                 yield chunk
+                begin += len(chunk)
+        while begin < length and len(chunk := handle.read(CHUNK_SAMPLES, dtype="float32", always_2d=True)):
+            yield chunk
+            begin += len(chunk)
 
     # Of a wav or aiff that was cut, libsndfile gives the length that is there, and notes the one that was promised.
-    claimed = handle.frames
-    note = re.search(r"^\s*(?:data|SSND) : (\d+) \(should be (\d+)\)", handle.extra_info, re.MULTILINE)
+    claimed = length
+    note = None if kind in KINDS_WITHOUT_NOTES else CUT.search(handle.extra_info)
     if note and int(note[2]) < int(note[1]) < UNKNOWN_BYTES:
-        claimed = round(handle.frames * int(note[1]) / max(1, int(note[2])))
-    form = f"{handle.format}/{handle.subtype}".lower()
-    return _Sound(name, handle.samplerate, handle.channels, form, handle.frames, claimed, chunks)
+        claimed = round(length * int(note[1]) / max(1, int(note[2])))
+    return _Sound(name, handle.samplerate, channels, f"{kind}/{coding}".lower(), length, claimed, chunks)
+
+
+def _read_into(place: Waveform, handle: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """Mono sound decoded to where it is to lie, in few calls, of which each costs."""
+    for begin in range(0, len(place), STRETCH_SAMPLES):
+        stretch, before = place[begin : begin + STRETCH_SAMPLES], handle.tell()
+        try:
+            read = handle.read(out=stretch)
+        except soundfile.SoundFileError:
+            yield stretch[: handle.tell() - before, None]  # what came before the damage
+            raise
+        yield read[:, None]
+        if len(read) < len(stretch):
+            return
 
 
 def _mp3_states_length(content: io.BufferedIOBase) -> bool:
@@ -451,7 +477,7 @@ def _open_ffmpeg(container: InputContainer, name: str) -> _Sound:
     rate, kind = _positive_rate(stream.sample_rate, name), container.format.name.split(",")[0]
     time_base = stream.time_base or Fraction(1, rate)
 
-    def chunks(begin: int) -> Iterator[np.ndarray]:
+    def chunks(begin: int, place: Waveform | None) -> Iterator[np.ndarray]:
         position: int | None = 0
         first_time = 0
         before = begin - round(PREROLL_SECONDS * rate)
@@ -485,16 +511,18 @@ def _open_ffmpeg(container: InputContainer, name: str) -> _Sound:
     return _Sound(name, rate, stream.channels, form, length, length, chunks)
 
 
-def _samples(sound: _Sound, begin: int = 0, end: int | None = None) -> Iterator[Waveform]:
-    """The sound from one sample up to another, mono, chunk after chunk, checked on the way."""
+def _samples(
+    sound: _Sound, begin: int = 0, end: int | None = None, *, place: Waveform | None = None
+) -> Iterator[Waveform]:
+    """The sound from one sample up to another, mono, chunk after chunk, checked on the way; see `_Sound` on `place`."""
     position = begin
     try:
-        for chunk in sound.chunks(begin):
+        for chunk in sound.chunks(begin, place):
             mono = _mono(chunk if end is None else chunk[: end - position])
             finite = np.isfinite(mono)
             if not finite.all():
-                place = f"{(position + int(np.argmin(finite))) / sound.sample_rate:.3f} s"
-                raise AudioError(f"{sound.name}: expected finite samples, but there is NaN or infinity at {place}")
+                at = f"{(position + int(np.argmin(finite))) / sound.sample_rate:.3f} s"
+                raise AudioError(f"{sound.name}: expected finite samples, but there is NaN or infinity at {at}")
             yield mono
             position += len(mono)
             if position == end:
@@ -514,19 +542,25 @@ def _samples(sound: _Sound, begin: int = 0, end: int | None = None) -> Iterator[
         warnings.warn(message, AudioWarning, stacklevel=2)
 
 
-def _joined(chunks: Iterator[Waveform], *, expected_samples: int) -> Waveform:
-    """One array of its own. Each chunk goes to its place as it comes, since touching new memory twice costs a clip of
-    Opus a twentieth of its decoding; what a header promises beyond `EXPECTED_SAMPLES` waits until it has come.
+def _whole(sound: _Sound, begin: int, end: int | None, *, place: Waveform | None) -> Waveform:
+    """The sound from one sample up to another as one array: a view of `place` where that is large enough.
+
+    What can be is decoded to its place there, since touching new memory twice costs a clip of Opus a twentieth of its
+    decoding; what a header promises beyond `EXPECTED_SAMPLES` waits until it has come.
     """
-    whole = np.empty(min(expected_samples, EXPECTED_SAMPLES), np.float32)
+    until = sound.num_samples if end is None or sound.num_samples is None else min(end, sound.num_samples)
+    expected = min(max(0, (until or 0) - begin), EXPECTED_SAMPLES)
+    whole = np.empty(expected, np.float32) if place is None or len(place) < expected else place[:expected]
+    owner = whole if whole.base is None else whole.base
     filled = 0
     further: list[Waveform] = []
-    for chunk in chunks:
+    for chunk in _samples(sound, begin, end, place=whole):
         if further or filled + len(chunk) > len(whole):
             further.append(chunk)
-        else:
+            continue
+        if chunk.base is not owner:
             whole[filled : filled + len(chunk)] = chunk
-            filled += len(chunk)
+        filled += len(chunk)
     if further or filled < len(whole):
         return np.concatenate([whole[:filled], *further])
     return whole

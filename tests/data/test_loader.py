@@ -10,9 +10,10 @@ import torch
 from data.corpus import sound_bytes, tones, write_tar
 from lapis import audio
 from lapis.data.batching import Budget
-from lapis.data.loader import Loader, Reading
+from lapis.data.loader import Loader, Reader, Reading
 from lapis.data.mixture import Mixture, Part
 from lapis.data.sources import Tars
+from lapis.data.variation import Variation
 
 BUDGET = Budget(clips=4, seconds=2.0, clip_seconds=0.35)
 
@@ -134,3 +135,18 @@ def test_sound_is_resampled_to_the_models_rate(tmp_path, monkeypatch):
     mixture = Mixture.Config((Part(Tars("a.tar")),)).build(seed=0)
     loader = Loader(mixture, budget=Budget(clips=1), sample_rate=8_000, reading=Reading(workers=0))
     assert next(loader.batches(0)).waveforms.lengths == (8_000,)
+
+
+def test_a_companion_is_not_decoded_over_the_clip_it_joins(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAPIS_DATA", str(tmp_path))
+    samples = {
+        name: (content, {**words, "domain": "sound", "seconds": 0.3}) for name, (content, words) in tones(8).items()
+    }
+    write_tar(tmp_path / "a.tar", samples)
+    mixture = Mixture.Config((Part(Tars("a.tar")),), variation=Variation(mixed=1.0)).build(seed=0)
+    batch = next(_loader(mixture, workers=0).batches(0))
+    reader = Reader(mixture, budget=BUDGET, sample_rate=16_000, keep_bytes=0)
+    for place, clip in enumerate(batch.waveforms.split()):
+        draw = mixture[batch.draws[place].number]
+        _, alone = mixture.varied(draw, reader._read(draw), read=reader._read)
+        assert np.array_equal(clip.numpy(), alone)

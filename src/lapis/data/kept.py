@@ -21,11 +21,11 @@ class Kept:
         return self._sounds.get(name)
 
     def keep(self, name: str, waveform: Waveform) -> None:
-        """Keep it where there is room."""
+        """Keep a copy of it where there is room."""
         with self._lock:
             if waveform.nbytes <= self._free_bytes and name not in self._sounds:
                 self._free_bytes -= waveform.nbytes
-                self._sounds[name] = waveform
+                self._sounds[name] = waveform.copy()
 
     def __getstate__(self) -> dict[str, object]:
         """Another process keeps its own, as many bytes as are free here."""

@@ -1,5 +1,6 @@
 """From plans to batches: workers read the sound, and the order is that of the plans whatever their number and kind."""
 
+import math
 import random
 import signal
 import time
@@ -16,9 +17,9 @@ from lapis.clock import taken, timed
 from lapis.data.ahead import expect
 from lapis.data.batching import Batch, Budget, Draw, Dropped, Plan, plan
 from lapis.data.kept import Kept
+from lapis.data.laying import Laid
 from lapis.data.mixture import Mixture
 from lapis.data.storage import StorageError
-from lapis.ragged import Ragged
 from lapis.shapes import Waveform
 
 AHEAD = 2
@@ -138,45 +139,50 @@ class Reader(Dataset):
     def _batch(self, planned: Plan) -> Batch | ValueError:
         with timed("storage"):
             expect(of for of in self.mixture.ranges(planned.draws) if str(of) not in self._kept)
-        waveforms, captions, draws, dropped = [], [], [], []
+        laid = Laid(samples=self._expected_samples(planned))
+        captions, draws, dropped = [], [], []
         rejected: list[str] = []
         for of_plan in planned.draws:
             draw = of_plan
             try:
                 with timed("storage"):
                     draw = self.mixture.complete(of_plan, reject=rejected.append)
-                draw, waveform = self.mixture.varied(draw, self._read(draw), read=self._read)
+                sound = self._read(draw, place=laid.room)
+                draw, waveform = self.mixture.varied(draw, sound, read=self._read)
             except StorageError as error:
                 return error
             except (ValueError, OSError) as error:
                 dropped.append(Dropped(str(draw.sample.audio), str(error)))
                 continue
-            waveforms.append(torch.from_numpy(waveform))
+            laid.add(waveform)
             captions.append(self.mixture.choose_caption(draw))
             draws.append(draw)
         if not draws:
             return ValueError(f"no clip of a batch could be read; the first: {dropped[0].name}: {dropped[0].reason}")
-        return Batch(
-            Ragged.pack(waveforms), tuple(captions), tuple(draws), planned.position, tuple(dropped), tuple(rejected)
-        )
+        return Batch(laid.ragged(), tuple(captions), tuple(draws), planned.position, tuple(dropped), tuple(rejected))
 
-    def _read(self, draw: Draw) -> Waveform:
+    def _expected_samples(self, planned: Plan) -> int:
+        """As many as the draws promise, and one more each, since seconds are rounded."""
+        seconds = [min(draw.sample.seconds or 0.0, self.budget.clip_seconds) for draw in planned.draws]
+        return math.ceil(sum(seconds) * self.sample_rate) + len(seconds)
+
+    def _read(self, draw: Draw, *, place: Waveform | None = None) -> Waveform:
         """The clip, or a window of it where it is longer than the budget allows; kept for later if there is room."""
         name = str(draw.sample.audio)
         if (kept := self._kept.get(name)) is not None:
             return kept
         with timed("storage"):
-            place = draw.sample.audio.open()
+            source = draw.sample.audio.open()
         with timed("decode"):
-            return self._decode(draw, place, name=name)
+            return self._decode(draw, source, name=name, place=place)
 
-    def _decode(self, draw: Draw, place: audio.File, *, name: str) -> Waveform:
+    def _decode(self, draw: Draw, source: audio.File, *, name: str, place: Waveform | None) -> Waveform:
         longest = self.budget.clip_seconds
-        seconds = audio.info(place).seconds if draw.sample.seconds is None else draw.sample.seconds
+        seconds = audio.info(source).seconds if draw.sample.seconds is None else draw.sample.seconds
         if seconds > longest:
             # A pure function of the seed and the draw's number, so that a resumed run cuts as the first one did.
             start = random.Random(f"crop/{self.mixture.seed}/{draw.number}").uniform(0, seconds - longest)
-            return audio.read(place, sample_rate=self.sample_rate, start_seconds=start, seconds=longest)
-        waveform = audio.read(place, sample_rate=self.sample_rate, seconds=longest)
+            return audio.read(source, sample_rate=self.sample_rate, start_seconds=start, seconds=longest, place=place)
+        waveform = audio.read(source, sample_rate=self.sample_rate, seconds=longest, place=place)
         self._kept.keep(name, waveform)
         return waveform

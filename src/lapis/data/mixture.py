@@ -183,6 +183,8 @@ class Mixture:
             StorageError: its store does not answer.
         """
         variation = self._leaf(draw.number).config.variation
+        if variation == Variation():
+            return draw, waveform
         random_state = random.Random(f"variation/{self.seed}/{draw.number}")
         if (number := self._companion(draw.number)) is not None and (other := self._other(number)) is not None:
             captions = self._leaf(draw.number).config.captions

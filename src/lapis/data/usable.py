@@ -128,6 +128,6 @@ class Usable:
             return None
         captions = self._captions.clean(sample, reject=reject)
         if captions or not self._captions.needed:
-            return replace(sample, captions=captions)
+            return sample if captions == sample.captions else replace(sample, captions=captions)
         reject(NO_CAPTION)
         return None
