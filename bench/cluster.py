@@ -54,7 +54,7 @@ def descendants(process: int) -> dict[int, str]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            names[int(folder.name)] = (folder / "cmdline").read_text()
+            names[int(folder.name)] = (folder / "cmdline").read_text(errors="replace")
         except OSError:
             continue  # it has just ended
     found = {process}

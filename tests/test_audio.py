@@ -517,3 +517,13 @@ def test_no_ctrl_c_is_lost_while_bytes_are_decoded(files):
 
 def test_importing_does_not_import_torch():
     subprocess.run([sys.executable, "-c", "import sys, lapis.audio; assert 'torch' not in sys.modules"], check=True)
+
+
+def test_a_sample_dump_is_refused_before_libsndfile_prints_what_it_thinks_of_it(tmp_path, capfd):
+    soundfile.write(tmp_path / "a.wav", np.linspace(-0.5, 0.5, 400), RATE, format="SDS")
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[276] ^= 0x55  # Of this libsndfile says "Error 1 : ..." on the standard output.
+    for source in (bytes(content), tmp_path / "a.wav"):
+        with pytest.raises(AudioError, match="this is a MIDI sample dump"):
+            audio.read(source)
+    assert capfd.readouterr().out == ""

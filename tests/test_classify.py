@@ -91,6 +91,33 @@ def test_what_is_bad_says_so_in_its_place_and_costs_nothing_else(tmp_path, batch
     assert [of.begin_seconds for of in in_time] == [0.0, None]
 
 
+@pytest.mark.parametrize("batch_seconds", [0.5, 1000.0])
+def test_the_windows_before_a_damage_are_told(tmp_path, batch_seconds):
+    """Of one that breaks off too: its windows wait for the model when that is found out."""
+    good = write(tmp_path / "a.wav", 0.2, seconds=3.0)
+    breaks = tmp_path / "breaks.wav"
+    samples = np.full(3 * RATE, 0.9, np.float32)
+    samples[-1] = np.nan
+    soundfile.write(breaks, samples, RATE, subtype="FLOAT")
+    options = {"classes": CLASSES, "embedder": Loudness(), "batch_seconds": batch_seconds}
+    rows = list(classify_clips([Clip("b", Location(breaks)), good], every_seconds=1.0, **options))
+    assert [of.begin_seconds for of in rows] == [0.0, 1.0, None, 0.0, 1.0, 2.0] and "NaN" in rows[2].error
+    assert rows[1].named[0].label == "loud"
+    (whole, _) = classify_clips([Clip("b", Location(breaks)), good], **options)
+    assert "NaN" in whole.error
+
+
+def test_what_cannot_be_read_is_told_as_it_comes(tmp_path):
+    def clips():
+        for number in range(1000):
+            told.append(number)
+            yield Clip(str(number), Location(tmp_path / f"{number}.wav"))
+
+    told: list[int] = []
+    rows = classify_clips(clips(), classes=CLASSES, embedder=Loudness())
+    assert next(rows).error and len(told) < 500 and len(list(rows)) == 999
+
+
 def test_names_stand_by_their_cosine_and_with_a_calibration_by_what_it_makes_of_it():
     of = tiny.calibration("loudness", centre=(0.0, 0.6, *[0.0] * 6), background_weight=-1.0, least_score=0.65)
     sound = vector(0.5)  # as near to both
@@ -158,6 +185,8 @@ def test_the_command_tells_lines_json_and_a_table(lapis, model, sounds, tmp_path
     assert said.returncode == 1 and len(rows) == 7 and [of["begin_seconds"] for of in rows[:2]] == [0.0, 1.0]
     assert {of["label"] for of in rows[0]["named"]} == {"dog", "rain, heavy"} and rows[-1]["error"]
     assert "3 sounds classified, 1 unreadable" in said.stderr
+    twice = lapis("classify", *[sounds / "bad.wav"] * 2, sounds / "0.wav", "--model", model, "--labels", "dog")
+    assert "1 sounds classified, 2 unreadable" in twice.stderr
     table = (tmp_path / "t.csv").read_text().splitlines()
     assert (
         table[0].startswith("path,begin_seconds")

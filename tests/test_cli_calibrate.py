@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import soundfile
 import lapis.cli
 import tiny
 from lapis import calibration, saved
+from lapis.calibration import FrameCalibration, Logistic
+from lapis.doctor import ModelWarning
 from lapis.hub import load
 
 
@@ -28,15 +31,14 @@ def model(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def table(model, tmp_path):
-    return _table(model, tmp_path, seed=0)
+@pytest.fixture(scope="module")
+def table(model, tmp_path_factory):
+    return _table(model, tmp_path_factory.mktemp("clips"), seed=0)
 
 
-@pytest.fixture
-def others(model, tmp_path):
-    (tmp_path / "others").mkdir()
-    return _table(model, tmp_path / "others", seed=1)
+@pytest.fixture(scope="module")
+def others(model, tmp_path_factory):
+    return _table(model, tmp_path_factory.mktemp("others"), seed=1)
 
 
 def _table(model, folder, *, seed):
@@ -65,10 +67,19 @@ def test_a_calibration_is_fitted_measured_and_kept_beside_the_weights(model, tab
     assert said.splitlines()[-1] == str(model / "calibration.json")
     found = calibration.read(model, identity=load(model).identity)
     assert found.decision.level == 0.05 and len(found.fitted.checksum) == 64
+    # What instants mean lies there too, and is not fitted anew.
+    frames = FrameCalibration("windows", Logistic(8.0, -2.0), -0.5, (0.0,) * 8, 0.5, 0.4, "mixtures")
+    calibration.write(replace(found, frames=(frames,)), model)
     # The folder opens as before, and a new fit takes the old one's place.
     again = lapis_("calibrate", model, "--clips", table, "--probability", "0.1", "--no-cache", capsys=capsys)
     assert "probability is at least 10%" in again and "ECE" not in again
-    assert calibration.read(model).decision.kind == "probability"
+    assert calibration.read(model).decision.kind == "probability" and calibration.read(model).frames == (frames,)
+    assert "instants, windows: as fitted earlier to mixtures; --frames fits them anew" in again
+    # Those of other weights are none of this model's.
+    calibration.write(replace(calibration.read(model), identity="others"), model)
+    with pytest.warns(ModelWarning, match="without a calibration"):
+        said = lapis_("calibrate", model, "--clips", table, capsys=capsys)
+    assert calibration.read(model).frames == () and "instants" not in said
 
 
 def test_the_languages_of_the_captions_are_told(model, table, others, tmp_path, capsys):
@@ -85,8 +96,8 @@ def test_the_languages_of_the_captions_are_told(model, table, others, tmp_path, 
 def test_a_calibration_is_not_measured_on_clips_of_its_fit(model, table, others, tmp_path, capsys):
     (tmp_path / "again").mkdir()
     rows = [json.loads(line) for line in others.read_text().splitlines()]
-    copied = shutil.copy(tmp_path / "7.wav", tmp_path / "again" / "renamed.wav")  # its bytes under another name
-    rows = [row | {"audio": str(tmp_path / "others" / row["audio"])} for row in rows]
+    copied = shutil.copy(table.with_name("7.wav"), tmp_path / "again" / "renamed.wav")  # its bytes under another name
+    rows = [row | {"audio": str(others.with_name(row["audio"]))} for row in rows]
     mixed = tmp_path / "again" / "clips.jsonl"
     mixed.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0] | {"audio": str(copied)}]))
     before = (model / "calibration.json").read_bytes() if (model / "calibration.json").exists() else None

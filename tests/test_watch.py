@@ -16,7 +16,7 @@ from lapis.watching import capture
 from lapis.watching.capture import Buffer, Pcm
 from lapis.watching.folder import ready_files
 from lapis.watching.follow import Account, Lost, Told, follow
-from lapis.watching.live import Hearing, Live
+from lapis.watching.live import Live, StreamListening
 from search.tones import SAMPLE_RATE, ToneEmbedder, tone
 
 
@@ -44,15 +44,15 @@ def heard(live, waveform, *pieces):
     return found + live.lost(0.0)
 
 
-HEARING = Hearing(threshold=0.5)
+LISTENING = StreamListening(threshold=0.5)
 
 
 def test_events_are_those_of_the_whole_however_the_stream_is_cut():
     waveform, texts = sound(12.3, (3.0, 5.0), (9.0, 9.8)), ["high", "rumble"]
     embedder = Listener()
-    found = heard(Live(embedder, texts=texts, hearing=HEARING), waveform, len(waveform))
+    found = heard(Live(embedder, texts=texts, listening=LISTENING), waveform, len(waveform))
     for pieces in ((400,), (7001, 123, 20_000)):
-        assert heard(Live(embedder, texts=texts, hearing=HEARING), waveform, *pieces) == found
+        assert heard(Live(embedder, texts=texts, listening=LISTENING), waveform, *pieces) == found
     # The same by plain products, a median and runs of frames.
     begins = np.arange(0, len(waveform) - SAMPLE_RATE + 1, SAMPLE_RATE // 5)
     vectors = embedder.embed_audio([waveform[begin : begin + SAMPLE_RATE] for begin in begins])
@@ -99,13 +99,13 @@ def test_without_a_calibration_what_stands_out_counts_once_it_is_known_what_is_u
 
 
 def test_a_gap_ends_what_was_heard_and_time_goes_on():
-    live = Live(Listener(), texts=["high"], hearing=HEARING)
+    live = Live(Listener(), texts=["high"], listening=LISTENING)
     assert [of.end_seconds for of in live.hear(sound(4.0, (2.0, 4.0)))] == [None]
     (ended,) = live.lost(10.0)
     assert ended.end_seconds == pytest.approx(3.6) and live.seconds == 14.0  # what a whole window was heard of
     again = live.hear(sound(3.0, (0.0, 3.0)))
     assert again[0].begin_seconds == 14.0
-    short = Live(Listener(), texts=["high"], hearing=HEARING)
+    short = Live(Listener(), texts=["high"], listening=LISTENING)
     assert short.hear(sound(0.5, (0.0, 0.5))) == []
     assert [(of.begin_seconds, of.end_seconds) for of in short.lost(0.0)] == [(0.0, None), (0.0, 0.5)]
 
@@ -116,7 +116,7 @@ def test_what_cannot_be_listened_for_is_refused():
             Live(Listener(), texts=texts)
     for wrong in ({"step_seconds": 2.0}, {"smooth_steps": 2}, {"window_seconds": 400.0}):
         with pytest.raises(ValueError, match=r"expected 0 < step|odd"):
-            Hearing(**wrong)
+            StreamListening(**wrong)
     with pytest.raises(ValueError, match="above 0"):
         Pcm(channels=0)
 
@@ -169,7 +169,10 @@ def test_a_file_that_grows_is_followed_by_whole_samples(tmp_path):
             piece = buffer.take(seconds=5.0)
             found = np.concatenate([found, piece.waveform * 32768])
         assert found.tolist() == [7, 8, 9]
-        buffer.close()
+        os.truncate(path, 2)  # The recorder has begun anew.
+        with pytest.raises(ValueError, match="grows has become shorter"):
+            while True:
+                buffer.take(seconds=5.0)
         thread.join(5)
         assert not thread.is_alive()
     with pytest.raises(ValueError, match="expected a file of samples"):
@@ -187,7 +190,7 @@ def test_a_stream_is_told_of_with_its_times_and_what_is_too_much_is_counted():
     told = list(
         follow(
             buffer,
-            live=Live(Listener(), texts=["high"], hearing=HEARING),
+            live=Live(Listener(), texts=["high"], listening=LISTENING),
             sample_rate=16_000,
             account=account,
             stopped=lambda: False,
@@ -202,10 +205,26 @@ def test_a_stream_is_told_of_with_its_times_and_what_is_too_much_is_counted():
     assert list(account.delays) == [begin.delay_seconds] and begin.delay_seconds > 0.5
 
 
+def test_times_go_on_right_after_many_gaps():
+    """What a resampler holds back at a gap is sound that came."""
+    rate = 11_025
+    buffer, account = Buffer(3000, waits=True), Account()
+    live = Live(Listener(), texts=["high"], listening=LISTENING)
+
+    def fill(into):
+        for _ in range(40):
+            into.put(np.zeros(3000, np.float32), lost_samples=1000)
+
+    capture.start(fill, into=buffer)
+    list(follow(buffer, live=live, sample_rate=rate, account=account, stopped=lambda: False))
+    assert account.seconds == pytest.approx(40 * 4000 / rate) and account.lost_seconds == pytest.approx(40_000 / rate)
+    assert live.seconds == pytest.approx(account.seconds, abs=1e-3)
+
+
 def test_one_who_is_told_to_stop_stops_and_says_what_was_heard():
     buffer = Buffer(10 * SAMPLE_RATE)
     buffer.put(sound(3.0, (1.0, 3.0)))
-    live, account = Live(Listener(), texts=["high"], hearing=HEARING), Account()
+    live, account = Live(Listener(), texts=["high"], listening=LISTENING), Account()
     stop = threading.Event()
     told = []
     for one in follow(buffer, live=live, sample_rate=SAMPLE_RATE, account=account, stopped=stop.is_set):
@@ -243,6 +262,15 @@ def test_a_file_is_ready_when_it_no_longer_changes(tmp_path):
     (tmp_path.with_name("away") / "deep" / "new.wav").unlink()
     assert next(looks) == []
     thread.join()
+    # Its disk away and there again: the place of it was empty.
+    looks = ready_files(tmp_path, stopped=lambda: False, every_seconds=0.01, settle_seconds=0.0)
+    assert next(looks) == []
+    (tmp_path / "old.wav").rename(tmp_path / ".hidden")
+    thread = threading.Timer(0.1, lambda: (tmp_path / ".hidden").rename(tmp_path / "old.wav"))
+    thread.start()
+    assert next(looks) == []
+    thread.join()
+    assert [next(looks) for _ in range(2)] == [[], []]
     everything = ready_files(tmp_path, stopped=lambda: False, every_seconds=0.01, settle_seconds=0.0, known=False)
     assert next(everything) == [] and next(everything) == [tmp_path / "old.wav"]
     with pytest.raises(ValueError, match="expected a folder"):

@@ -338,6 +338,7 @@ def _open(source: Source, array_rate: int | None) -> Iterator[_Sound]:
         raise AudioError(f"{name}: expected array_rate with an array only; a file states its own sample rate")
     with contextlib.ExitStack() as stack:
         content = stack.enter_context(_open_content(source, name))
+        _refuse_sample_dump(content, name)
         try:
             handle = stack.enter_context(_forward(source, stack))
         except (soundfile.SoundFileError, TypeError):  # TypeError: soundfile wants to know more of a `.raw`.
@@ -383,6 +384,14 @@ def _open_content(source: File, name: str) -> io.BufferedIOBase:
         raise AudioError(f"{name}: expected a sound file, but it is empty (0 bytes)")
     content.seek(0)
     return content
+
+
+def _refuse_sample_dump(content: io.BufferedIOBase, name: str) -> None:
+    """Of a MIDI sample dump that is damaged, libsndfile prints on the standard output, among what others read there."""
+    head = content.read(4)
+    content.seek(0)
+    if len(head) == 4 and (*head[:2], head[3]) == (0xF0, 0x7E, 1):
+        raise AudioError(f"{name}: expected a sound file, but this is a MIDI sample dump (SDS), which is not read")
 
 
 def _open_array(array: np.ndarray, array_rate: int | None) -> _Sound:

@@ -155,7 +155,8 @@ def caption_files(
     if every_seconds is not None:
         if not 0 < every_seconds <= (captioner.model.config.chunk_seconds or math.inf):
             longest = captioner.model.config.chunk_seconds
-            raise ValueError(f"a part must be longer than 0 s, and no longer than {longest} s, got {every_seconds}")
+            most = "" if longest is None else f", and no longer than the {longest:g} s that the model takes at once"
+            raise ValueError(f"a part must be longer than 0 s{most}, got {every_seconds}")
         yield from _in_parts(find_clips(sources), captioner=captioner, beam=beam, seconds=every_seconds)
         return
     sounds = read_ahead(

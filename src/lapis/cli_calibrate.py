@@ -107,11 +107,12 @@ def calibrate(
                 f"one: what is measured on them is too good; expected other clips"
             )
         measured = Reliability(found, languages=language or None).run(embedder, clips=tested)
-    instants: list[str] = []
     if frames:
         found, instants = _with_frames(
             found, embedder, fit_to=embeddings.samples, check=tested.samples if tested else (), languages=language
         )
+    else:
+        found, instants = _with_earlier_frames(found, folder)
     written = calibration.write(found, folder)
     _print(found, unreadable=[str(failure) for failure in embeddings.failures])
     if measured is not None:
@@ -124,6 +125,23 @@ def calibrate(
             f"lapis.load does not look there: put it into the model's folder, or set "
             f"model.calibration = lapis.calibration.read({str(folder)!r})"
         )
+
+
+def _with_earlier_frames(found: "Calibration", folder: Path) -> "tuple[Calibration, list[str]]":
+    """The calibration with what an earlier one in this folder says of instants, if it is of the same weights."""
+    from dataclasses import replace
+
+    from lapis import calibration
+
+    try:
+        earlier = calibration.read(folder, identity=found.identity)
+    except ValueError:  # It is damaged or of other weights; one that can be read takes its place.
+        return found, []
+    if earlier is None or not earlier.frames:
+        return found, []
+    return replace(found, frames=earlier.frames), [
+        f"instants, {of.hearing}: as fitted earlier to {of.data}; --frames fits them anew" for of in earlier.frames
+    ]
 
 
 def _with_frames(
@@ -141,7 +159,8 @@ def _with_frames(
     from lapis.evaluation.frame_calibrating import captions_of, fit_frames, found_in, mixtures
     from lapis.search.frames import hears_densely
 
-    scenes, texts = mixtures(fit_to, seed=1), captions_of(fit_to, languages=languages)
+    texts = captions_of(fit_to, languages=languages)
+    scenes = mixtures(fit_to, seed=1, num_texts=sum(map(len, texts.values())))
     data = f"{len(scenes)} mixtures of clips of {found.fitted.data}"
     ways = ("dense", "windows") if hears_densely(embedder) else ("windows",)
     of = [fit_frames(embedder, scenes=scenes, texts=texts, hearing=way, data=data) for way in ways]

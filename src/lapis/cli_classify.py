@@ -162,8 +162,7 @@ def _tell(found: "Iterator[Classified]", *, as_json: bool, csv: Path | None) -> 
     from lapis.files import atomic_write
 
     console = Console(stderr=True)
-    paths: set[str] = set()
-    failed = rows = 0
+    sounds = failed = 0
     with ExitStack() as stack:
         table: Any = None
         if csv is not None:
@@ -174,13 +173,12 @@ def _tell(found: "Iterator[Classified]", *, as_json: bool, csv: Path | None) -> 
         hidden = not console.is_terminal or (sys.stdout.isatty() and csv is None)
         bar = stack.enter_context(Progress(TextColumn("{task.description}"), console=console, disable=hidden))
         task = bar.add_task("0 sounds")
-        last = ""
+        last: "Classified | None" = None
         for one in found:
-            rows, failed = rows + 1, failed + (one.error is not None)
-            if one.path != last:
-                last = one.path
-                paths.add(one.path)
-                bar.update(task, description=f"{len(paths)} sounds, {failed} unreadable")
+            # Windows of a sound follow each other, and last the reason if it could not be read to its end.
+            goes_on = last is not None and last.path == one.path and last.error is None and one.begin_seconds != 0.0
+            sounds, failed, last = sounds + (not goes_on), failed + (one.error is not None), one
+            bar.update(task, description=f"{sounds} sounds, {failed} unreadable")
             if table is not None:
                 table.writerows(_rows(one))
             if as_json:
@@ -191,8 +189,8 @@ def _tell(found: "Iterator[Classified]", *, as_json: bool, csv: Path | None) -> 
             if one.error is not None and not as_json:
                 told = one.error if one.path in one.error else f"{one.path}: {one.error}"
                 print(f"unreadable: {told}", file=sys.stderr)
-    nothing = "" if rows else "; there is no sound in these sources"
-    print(f"{len(paths) - failed} sounds classified, {failed} unreadable{nothing}", file=sys.stderr)
+    nothing = "" if sounds else "; there is no sound in these sources"
+    print(f"{sounds - failed} sounds classified, {failed} unreadable{nothing}", file=sys.stderr)
     if csv is not None:
         print(csv, file=sys.stderr if as_json else sys.stdout)
     return not failed

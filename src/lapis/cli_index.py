@@ -30,7 +30,7 @@ class Files:
     Parameters
     ----------
     below
-        In this folder: a whole path, or a name such as Foley, wherever folders of that name lie.
+        In this folder: a path (/mnt/sounds, ./Foley), or a name such as Foley, wherever folders of that name lie.
     tag
         With this tag; given twice, with both.
     shortest_seconds
@@ -54,9 +54,11 @@ class Files:
         """As a search takes it."""
         from lapis.search.filters import Filter
 
-        below = str(Path(self.below).absolute()) if self.below and self.below.startswith((".", "~")) else self.below
+        below = self.below or ""
+        is_path = below in (".", "..") or below.startswith(("/", "./", "../", "~"))
         return Filter(
-            below=below,
+            # An index has whole paths, as they are when links to folders have been followed.
+            below=str(Path(below).expanduser().resolve()) if is_path else self.below,
             shortest_seconds=self.shortest_seconds,
             longest_seconds=self.longest_seconds,
             tags=self.tag,
@@ -272,8 +274,8 @@ def export(out: Path, /, *, index: str = DEFAULT_INDEX, files: Files = Files()) 
 
 
 @app.command
-def compact(*, index: str = DEFAULT_INDEX, approximate: Flag = False) -> None:
-    """Make few files of many, as `lapis index` does when it ends.
+def compact(*, index: str = DEFAULT_INDEX, approximate: Flag = False, map: Flag = False) -> None:
+    """Make few files of many, as `lapis index` does when it ends; and bring a map of the vectors up to date.
 
     Parameters
     ----------
@@ -281,12 +283,17 @@ def compact(*, index: str = DEFAULT_INDEX, approximate: Flag = False) -> None:
         Made by `lapis index`.
     approximate
         Build the index for approximate search too, and measure its recall: quicker answers from many windows.
+    map
+        Make a map of the vectors, in place of one that is there: the quickest answers, as long as the index is not
+        written; then compact again. Needs the extra `map`.
     """
     from lapis.search.index import Index
 
     table = Index.open(index)
     known = table.compact(approximately=approximate)
     print(f"{table.num_windows} windows" + (f"; {known}" if known else ""))
+    if map or table.has_map:
+        print(table.update_map(anew=map))
 
 
 @app.command
@@ -395,11 +402,13 @@ def _print_hits(hits: "Sequence[Hit]", *, title: str, as_json: bool) -> None:
             print(json.dumps(asdict(hit) | {"path": str(hit.path)}, ensure_ascii=False))
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
+    # A path is told whole, on as many lines as it takes.
+    file = Column("file", overflow="fold")
     probable = any(hit.probability is not None for hit in hits)
-    shown = Table("score", *(["probability", "heard"] if probable else []), "seconds", "file", title=Text(title))
+    shown = Table("score", *(["probability", "heard"] if probable else []), "seconds", file, title=Text(title))
     for hit in hits:
         meaning = [] if hit.probability is None else [f"{hit.probability:.1%}", "yes" if hit.heard else "no"]
         seconds = f"{hit.start_seconds:.1f}-{hit.end_seconds:.1f}"

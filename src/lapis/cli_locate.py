@@ -9,7 +9,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from lapis.search.localise import Located
 
-DEFAULT_INDEX = Path("lapis-index")
+DEFAULT_INDEX = "lapis-index"
 
 
 def locate(
@@ -18,7 +18,7 @@ def locate(
     /,
     *,
     model: str = "",
-    index: Path = DEFAULT_INDEX,
+    index: str = DEFAULT_INDEX,
     png: Path | None = None,
     labels: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -43,7 +43,7 @@ def locate(
     model
         A folder, a file of official weights, or a name of either; the model of the index unless told.
     index
-        Whose model is asked, where none is told.
+        Whose model is asked, where none is told: a folder, or an address such as s3://bucket/index.
     png
         Draw a spectrogram with a strip of heat for each text.
     labels
@@ -73,13 +73,14 @@ def locate(
     from lapis.search.heat import draw_locations
     from lapis.search.index import Index
     from lapis.search.localise import Rule, locate
+    from lapis.search.place import Place
 
     if png is not None and png.suffix.lower() != ".png":
         raise ValueError(f"expected --png to end in .png, got {png}")
     listening = Listening(hearing=hearing, window_seconds=window_seconds)
     rule = Rule(smooth_seconds=smooth_seconds, threshold=threshold, shortest_seconds=shortest_seconds)
     if not model:
-        if not index.exists():
+        if not Place(index).exists():
             raise ValueError(f"expected --model, as there is no index in {index} that tells of one")
         model = Index.open(index).model
     embedder = load(model, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -11,7 +11,7 @@ def serve(
     model: str,
     /,
     *,
-    index: Path | None = None,
+    index: str = "",
     host: str = "127.0.0.1",
     port: int = 8000,
     name: str = "",
@@ -30,7 +30,7 @@ def serve(
     model
         A folder, a file of official weights, or a name of either, as `lapis.load` takes it.
     index
-        Made by `lapis index` with this model, to be searched.
+        Made by `lapis index` with this model, to be searched: a folder, or an address such as s3://bucket/index.
     host
         The address to listen on. Others than this machine reach it only if told here.
     port
@@ -55,6 +55,8 @@ def serve(
     except ImportError as error:
         raise ValueError(f"a server needs more packages ({error.name}): pip install 'lapis-audio[serve]'") from error
     limits = _limits(limit)
+    if root is not None and not root.is_dir():
+        raise ValueError(f"--root: expected a folder, and {root} is not one")
     known = Keys.read(keys, os.environ)
 
     import torch  # what can be refused before has been
@@ -70,7 +72,7 @@ def serve(
     called = name or (Path(model).expanduser().resolve().name if Path(model).expanduser().exists() else model)
 
     def make() -> Service:
-        return Service(embedder, name=called, index=index, captioner=captioner, limits=limits)
+        return Service(embedder, name=called, index=index or None, captioner=captioner, limits=limits)
 
     serve(make, host=host, port=port, keys=known, root=root)
 

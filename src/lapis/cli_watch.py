@@ -32,7 +32,7 @@ def watch(
     all: Annotated[bool, Parameter(negative=())] = False,
     every_seconds: float = 1.0,
     settle_seconds: float = 2.0,
-    index: Path | None = None,
+    index: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     device: str = "",
     dtype: str = "",
@@ -76,7 +76,7 @@ def watch(
     settle_seconds
         For which a file must stay the same before it is read.
     index
-        An index that is kept up to date with the folder.
+        An index that is kept up to date with the folder: a folder, or an address such as s3://bucket/index.
     json
         Print JSON lines.
     device
@@ -102,9 +102,9 @@ def watch(
     from lapis.train.interrupt import stop_on_signal
     from lapis.watching import capture
     from lapis.watching.capture import Buffer, Pcm
-    from lapis.watching.live import Hearing, Live
+    from lapis.watching.live import Live, StreamListening
 
-    hearing = Hearing(window_seconds=window_seconds, step_seconds=step_seconds, threshold=threshold)
+    listening = StreamListening(window_seconds=window_seconds, step_seconds=step_seconds, threshold=threshold)
     pcm = Pcm(rate, channels, encoding)
     fill = None
     if microphone:
@@ -126,7 +126,7 @@ def watch(
             watcher = _Folder(embedder, for_, table, threshold, json)
             watcher.run(folder, stopped=stopped, settings=settings)
             return
-        live = Live(embedder, texts=for_, hearing=hearing)
+        live = Live(embedder, texts=for_, listening=listening)
         embedder.embed_audio([np.zeros(embedder.sample_rate, np.float32)])  # the first time takes longest
         buffer = Buffer(max(1, round(delay_seconds * rate)), waits=all)
         assert fill is not None
@@ -191,7 +191,7 @@ def _summary(account: "Account", *, by_clock: bool) -> None:
     print(told, file=sys.stderr)
 
 
-def _index(folder: Path, embedder: "Embedder", *, model: str) -> "Index":
+def _index(folder: str, embedder: "Embedder", *, model: str) -> "Index":
     from lapis.search.index import Index
 
     return Index.create_or_open(
@@ -249,7 +249,7 @@ class _Folder:
                 if self.as_json:
                     event = {
                         "kind": "event",
-                        "path": _text(path),
+                        "path": str(path),
                         "text": of.text,
                         "score": span.score,
                         "probability": span.probability,
@@ -260,7 +260,7 @@ class _Folder:
                 else:
                     meant = span.score if span.probability is None else span.probability
                     place = f"{_position(span.begin_seconds)} – {_position(span.end_seconds)}"
-                    print(f"{_text(path)}: {of.text} {meant:.2f} {place}", flush=True)
+                    print(f"{path}: {of.text} {meant:.2f} {place}", flush=True)
 
     def _add(self, folder: Path, ready: set[Path]) -> None:
         assert self.table is not None
@@ -279,10 +279,5 @@ class _Folder:
 
     def _fail(self, path: Path, reason: str) -> None:
         if self.as_json:
-            print(dumps({"kind": "unreadable", "path": _text(path), "error": reason}, ensure_ascii=False), flush=True)
+            print(dumps({"kind": "unreadable", "path": str(path), "error": reason}, ensure_ascii=False), flush=True)
         print(f"unreadable: {reason if str(path) in reason else f'{path}: {reason}'}", file=sys.stderr)
-
-
-def _text(path: Path) -> str:
-    """A name whose bytes are no text shows them."""
-    return str(path).encode(errors="backslashreplace").decode()

@@ -114,6 +114,17 @@ def test_mixtures_need_labels_and_captions(tmp_path):
         captions_of(of, languages=("jpn_Jpan",))
 
 
+def test_mixtures_of_many_clips_do_not_grow_with_them(tmp_path):
+    many = clips(tmp_path, seed=0) * 30
+    assert len(mixtures(many, seed=0)) == 10
+    scenes = mixtures(many, seed=0, num_texts=5000)
+    assert (
+        len(scenes) == 4
+        and {len(of.events) for of in scenes} == {24}
+        and mixtures(many, seed=0, num_texts=5000) == scenes
+    )
+
+
 @pytest.mark.slow
 def test_the_command_fits_instants_and_measures_them_on_other_clips(tmp_path, capsys):
     folder = tmp_path / "model"

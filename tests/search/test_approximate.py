@@ -3,15 +3,20 @@
 import json
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from lapis.cli_index import compact
 from lapis.files import locked
 from lapis.search import approximate, vector_map
 from lapis.search.approximate import approximation_of, build, nearest, num_unindexed, refresh
+from lapis.search.columns import File, Stamp, rows_of
+from lapis.search.filters import Filter
+from lapis.search.index import Index
 from lapis.search.mapping import LOCK_NAME, build_map, refresh_map
 from lapis.search.recall import exact, far_from
 from lapis.search.vector_map import STAMP_NAME, VectorMap
@@ -90,7 +95,7 @@ def test_what_was_measured_is_so_and_stands_in_the_table(indexed):
     assert min(known.recall_rows, known.recall_far) >= known.goal
     assert recall(lambda query: nearest(indexed, query, depth=DEPTH, columns=COLUMNS)) >= 0.9
     assert recall(lambda query: nearest(indexed, query, depth=DEPTH, columns=COLUMNS, exactly=True)) == 1
-    plan = approximate._looking(approximate._query(indexed, QUERIES[0]), known, filtered=False).explain_plan()
+    plan = approximate._looking(approximate._query(indexed, QUERIES[0]), known).explain_plan()
     assert "ANN" in plan
 
 
@@ -169,8 +174,10 @@ def test_too_few_rows_are_refused(tmp_path):
 
 
 def test_a_search_as_deep_as_the_table_has_every_row(indexed):
-    found = nearest(indexed, QUERIES[0], depth=ROWS, columns=["path"])
-    assert len(set(found.column("path").to_pylist())) == ROWS
+    """The index too looks on until it has as many as are asked for."""
+    for table, depth, total in ((indexed, ROWS, ROWS), (indexed, 1000, 1000)):
+        found = nearest(table, QUERIES[0], depth=depth, columns=["path"])
+        assert len(set(found.column("path").to_pylist())) == total
 
 
 def test_the_graph_itself_honours_conditions(mapped, indexed, monkeypatch):
@@ -255,6 +262,47 @@ def test_a_damaged_map_is_refused_and_built_anew(small, tmp_path):
     (folder / ".vectors-1.usearch.part").write_bytes(good[:50])  # as a process that was killed leaves it
     again = build_map(folder, table=small, embedder_identity="model", columns=COLUMNS)
     assert again.stamp.rows == 600 and not list(folder.glob(".*.part"))
+
+
+def test_an_index_is_asked_through_its_map_as_long_as_that_is_current(tmp_path, caplog, capsys):
+    index = Index.create_or_open(tmp_path / "index", embedder_identity="model", width=WIDTH)
+
+    def add(numbers):
+        files = [
+            File(Path(f"/sounds/{n}.wav"), Stamp(1, 1), str(n), spans=[(0.0, 1.0)], vectors=[VECTORS[n : n + 1]])
+            for n in numbers
+        ]
+        index._windows.replace(rows_of(files, width=WIDTH), of=[file.path for file in files])
+
+    def answers(where=None):
+        return [[hit.path.name for hit in index.search(query, where=where)] for query in QUERIES]
+
+    def is_asked():
+        return index._neighbours._map() is not None
+
+    add(range(400))
+    where = Filter(below="sounds", longest_seconds=1.0)
+    expected = answers()
+    assert not is_asked() and not index.has_map
+    compact(index=str(tmp_path / "index"), map=True)
+    assert "400 windows\nmap of 400 rows" in capsys.readouterr().out and is_asked()
+    for found in (answers(), answers(where)):
+        assert np.mean([len(set(one) & set(true)) / DEPTH for one, true in zip(found, expected)]) >= 0.9
+    assert len(index.search(VECTORS[0], limit=400)) == 400
+
+    add([401])  # now the table answers, and one line says so
+    assert index.search(VECTORS[401], limit=1)[0].path.name == "401.wav" and not is_asked()
+    (record,) = caplog.records
+    assert "which now has version" in record.message and "compact" in record.message
+    compact(index=str(tmp_path / "index"))
+    assert is_asked() and index.search(VECTORS[401], limit=1)[0].path.name == "401.wav"
+
+    (tmp_path / "index" / "map" / index._neighbours._map().stamp.graph_name).write_bytes(b"damaged")
+    assert len(Index.open(tmp_path / "index").search(VECTORS[0], limit=3)) == 3 and "is damaged" in caplog.text
+    index.update_map(anew=True)
+    assert is_asked()
+    Index.create_or_open(tmp_path / "index", embedder_identity="other", width=WIDTH, rebuild=True)
+    assert not index.has_map
 
 
 def test_one_process_at_a_time_writes_a_map(mapped, indexed):

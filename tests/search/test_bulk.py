@@ -24,7 +24,7 @@ from tones import SAMPLE_RATE, ToneEmbedder, tone, write_sound, write_tone
 import lapis
 import tiny
 from data.corpus import tones, write_tar
-from lapis import audio
+from lapis import audio, saved
 from lapis.data.sample import Location
 from lapis.files import locked
 from lapis.search import parts as part_files
@@ -514,31 +514,15 @@ def test_a_cut_file_gives_what_is_there_and_a_warning(tmp_path, out):
     assert row["error"] is None and row["duration_seconds"] == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A run of two steps: no good, but whole."""
-    from lapis import recipe as recipes
-
-    small = ("model.audio.width=24", "model.audio.depth=3", "model.audio.heads=2", "model.audio.hidden=24")
-    settings = (*small, "budget.clips=6", "training.steps=2", "checks=[]", "threads=1")
-    folder = tmp_path_factory.mktemp("model")
-    recipes.run(recipes.override(recipes.find("pocket"), settings), folder=folder)
-    return folder
-
-
-def _lapis(*arguments, folder):
-    command = [sys.executable, "-m", "lapis.cli", "embed", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120, check=False)
-
-
-def test_the_command(model, sounds, tmp_path):
+def test_the_command(sounds, tmp_path, lapis):
+    saved.save(tiny.model(0), model := tmp_path / "model")
     (sounds / "bad.wav").write_text("this is text")
-    answer = _lapis("sounds/00.wav", "sounds", "--model", model, "--out", "v.parquet", folder=tmp_path)
+    answer = lapis("embed", "sounds/00.wav", "sounds", "--model", model, "--out", "v.parquet")
     assert answer.returncode == 0 and "embedding" not in answer.stderr, answer.stderr
     *failures, last = answer.stdout.splitlines()
     assert len(failures) == 1 and failures[0].startswith("without a vector: sounds/bad.wav: expected a sound file")
     assert last.startswith("14 clips in v.parquet, 1 of them without a vector; 0.00 hours of sound; 0 clips were there")
     assert parquet.read_table(tmp_path / "v.parquet").num_rows == 14
-    again = _lapis("sounds", "--model", "nowhere", "--out", "v.parquet", folder=tmp_path)
+    again = lapis("embed", "sounds", "--model", "nowhere", "--out", "v.parquet")
     assert again.returncode == 2 and again.stderr.startswith("lapis: v.parquet already exists")
     assert again.stderr.count("\n") == 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 from pyarrow import parquet
 from tones import ToneEmbedder, write_tone
 
-from lapis.search import careful
+from lapis.data.storage import StorageError
+from lapis.search import careful, reading
 from lapis.search.bulk import embed_files
 from lapis.search.careful import NAME, Journal
+from lapis.search.clips import find_clips
 
 POISON_SECONDS = 0.27
 
@@ -111,6 +114,39 @@ def test_who_is_stopped_makes_no_sound_guilty(sounds, out, reason):
     journal = json.loads((out.with_name(f"{out.name}.parts") / NAME).read_text())
     assert journal["ends"] == journal["careful_until"] == 0
     assert embed(sounds, out, embedder=ToneEmbedder()).failed == 0
+
+
+def test_a_machine_without_files_to_open_makes_no_sound_guilty(sounds):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hogged = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        clips = list(find_clips([sounds]))
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                hogged.append(os.open("/dev/null", os.O_RDONLY))
+        with pytest.raises(StorageError, match=r"00\.wav: Too many open files, so it is not read; run again"):
+            list(reading.read_ahead(iter(clips), sample_rate=8000, max_seconds=9.0, ahead_seconds=9.0, threads=2))
+    finally:
+        for descriptor in hogged:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_sound_for_which_memory_does_not_suffice_is_tried_by_itself(sounds, out, monkeypatch):
+    blocks = reading.audio.blocks
+
+    def greedy(source, **options):
+        if source.name == "07.wav":
+            raise MemoryError("8 EiB")
+        return blocks(source, **options)
+
+    monkeypatch.setattr(reading.audio, "blocks", greedy)
+    for _ in range(3):
+        with pytest.raises(MemoryError):
+            embed(sounds, out, embedder=ToneEmbedder())
+    assert embed(sounds, out, embedder=ToneEmbedder()).failed == 1
+    assert errors_in(out) == {"07.wav": "memory does not suffice for it: MemoryError: 8 EiB"}
 
 
 def test_a_process_that_gets_further_each_time_is_never_careful(tmp_path):

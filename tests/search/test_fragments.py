@@ -202,6 +202,51 @@ def test_no_shard_is_merged_from_under_a_process(sounds, out):
     assert fragments.merge(out).is_whole
 
 
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_a_merge_that_was_killed_while_it_deleted_the_shards_is_ended_by_the_next(sounds, out, monkeypatch, left):
+    for index in range(3):
+        embed(sounds, out, shard=Shard(index, 3))
+    paths = [Shard(index, 3).fragment(out) for index in range(3)]
+    unlink = Path.unlink
+
+    def killed(path, missing_ok=False):
+        if (path in paths and sum(map(Path.exists, paths)) == left) or (
+            left == 0 and path.name == fragments.MERGED_NAME
+        ):
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", killed)
+        fragments.merge(out)
+    assert sum(map(Path.exists, paths)) == left
+    before = out.stat()
+    checked = fragments.check(out)
+    assert checked.is_whole and fragments.merge(out) == checked and (checked.num_whole, checked.num_rows) == (3, 12)
+    assert out.stat().st_mtime_ns == before.st_mtime_ns and parquet.read_table(out).equals(whole(sounds, out))
+    assert not fragments_folder(out).exists()
+
+
+def test_shards_that_were_made_anew_since_are_not_taken_for_merged_ones(sounds, out, monkeypatch):
+    for index in range(2):
+        embed(sounds, out, shard=Shard(index, 2))
+    unlink = Path.unlink
+
+    def killed(path, missing_ok=False):
+        if path.name == fragments.MERGED_NAME:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", killed)
+        fragments.merge(out)
+    embed(sounds, out, shard=Shard(1, 2), embedder=ToneEmbedder(identity="other"), overwrite=True)
+    assert fragments.check(out).problems == ("shard 0/2: not finished, or not begun",)
+    embed(sounds, out, shard=Shard(0, 2), embedder=ToneEmbedder(identity="other"), overwrite=True)
+    assert fragments.merge(out, overwrite=True).is_whole
+    assert parquet.read_schema(out).metadata[b"lapis.identity"] == b"other" and not fragments_folder(out).exists()
+
+
 def _started(sounds, out, *, shard, pause_seconds) -> int:
     """A process that embeds a shard, by its number."""
     process = os.fork()

@@ -239,7 +239,7 @@ def test_killed_in_the_middle_and_run_again(tmp_path, sounds):
 from tones import ToneEmbedder
 from lapis.search.index import Index
 index = Index.create_or_open({str(folder)!r}, embedder_identity="tones", width=5, window_seconds=2.0)
-index.update({str(sounds)!r}, embedder=ToneEmbedder(pause_seconds=0.1), batch_seconds=3.0, commit_windows=4,
+index.update({str(sounds)!r}, embedder=ToneEmbedder(pause_seconds=0.03), batch_seconds=3.0, commit_windows=4,
              progress=lambda done, total: print(done, flush=True))
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
@@ -364,6 +364,22 @@ def test_damaged_metadata(index, content):
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(ValueError, match=r"cannot be read .*index\.json.*damaged.*--rebuild"):
         Index.open(index.folder)
+
+
+def test_an_index_whose_making_was_cut_short_is_made(tmp_path, index, sounds):
+    """Killed before the table was whole, and before the JSON was written; rows whose JSON was lost are not touched."""
+    (tmp_path / "cut" / f"{TABLE_NAME}.lance" / "_transactions").mkdir(parents=True)
+    assert make_index(tmp_path / "cut").num_windows == 0
+    (index.folder / METADATA_NAME).unlink()
+    assert make_index(index.folder, window_seconds=2.0).update(sounds, embedder=ToneEmbedder()).added == 3
+    (index.folder / METADATA_NAME).unlink()
+    with pytest.raises(ValueError, match=r"cannot be read .*index\.json.*damaged.*--rebuild"):
+        make_index(index.folder)
+
+
+def test_an_address_is_no_path():
+    with pytest.raises(ValueError, match="expected an address as a str"):
+        Index.open(Path("s3://bucket/index"))
 
 
 @pytest.mark.parametrize("number", [1, 99])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from test_index import CalibratedTones, make_index
 from tones import ToneEmbedder, tone, write_sound, write_tone
 
 import tiny
-from lapis.search.columns import Labels
+from lapis.cli_index import Files, _print_hits
+from lapis.search.columns import File, Labels, Stamp, rows_of
 from lapis.search.duplicates import exact_duplicates, near_duplicates
 from lapis.search.exporting import export
 from lapis.search.filters import Filter
+from lapis.search.hits import Hit
 from lapis.search.index import Index
 from lapis.search.query import Query
 
@@ -71,6 +74,24 @@ def test_a_whole_path_is_that_folder(index):
     assert [file.path.stem for file in index.files(where=Filter(below=str(folder)))] == ["high"]
     assert not list(index.files(where=Filter(below=f"{folder}/high.wav")))
     assert len(list(index.files(where=Filter(below=str(folder.parent))))) == 2
+
+
+def test_a_path_at_the_command_line_is_told_whole(tmp_path, monkeypatch):
+    (tmp_path / "disk" / "Foley").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    monkeypatch.chdir(tmp_path / "disk")
+    whole = str((tmp_path / "disk" / "Foley").resolve())
+    for below in ("./Foley", "../disk/Foley/", f"{tmp_path}/link/Foley"):
+        assert Files(below=below).where().below == whole
+    assert [Files(below=name).where().below for name in ("Foley", ".hidden", None)] == ["Foley", ".hidden", None]
+
+
+def test_a_long_path_is_printed_whole(tmp_path, capsys):
+    path = tmp_path / ("long" * 30) / "rain.wav"
+    _print_hits([Hit(path, 0.0, 1.0, 0.5)], title="rain", as_json=False)
+    assert str(path) in "".join(
+        line.rpartition("│")[0].rpartition("│")[2].strip() for line in capsys.readouterr().out.splitlines()
+    )
 
 
 def test_no_conditions_are_no_sql():
@@ -158,6 +179,20 @@ def test_duplicates_are_files_of_the_same_content_and_files_almost_alike(tmp_pat
         near_duplicates(index, least_cosine=0.5, most_pairs=1)
     with pytest.raises(ValueError, match="least_share"):
         near_duplicates(index, least_share=0.0)
+
+
+def test_much_silence_takes_little_memory_to_compare(tmp_path):
+    silence = np.eye(5, dtype=np.float32)[:1]
+    index = make_index(tmp_path / "index")
+    files = [
+        File(tmp_path / name, Stamp(1, 1), name, spans=[(0.0, 1.0)] * 800, vectors=[silence] * 800) for name in "ab"
+    ]
+    index._windows.replace(rows_of(files, width=5), of=[file.path for file in files])
+    tracemalloc.start()
+    (found,) = near_duplicates(index)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.share, found.cosine) == (1, 1) and peak < 8 * 1600**2
 
 
 def test_the_table_as_parquet(index, tmp_path):

@@ -69,6 +69,24 @@ def test_moved_and_renamed_files_keep_their_vectors(index, sounds):
     assert heard(index, sounds)[0].unchanged == 2
 
 
+def test_a_renamed_folder_is_one_commit_and_swapped_files_are_not_heard(index, sounds):
+    for number in range(8):
+        write_tone(sounds / "deep" / f"{number}.wav", 100 + 60 * number)
+    index.update(sounds, embedder=ToneEmbedder())
+    index.compact()
+    before = index.table.version
+    (sounds / "deep").rename(sounds / "renamed")
+    report, seconds = heard(index, sounds)
+    assert (report.moved, report.unchanged, seconds, index.num_windows) == (9, 1, 0, 11)
+    assert index.table.version - before <= 3, "rows are written once, and then compacted"
+    for old, new in (("0.wav", "x"), ("1.wav", "0.wav"), ("x", "1.wav")):
+        (sounds / "renamed" / old).rename(sounds / "renamed" / new)
+    report, seconds = heard(index, sounds)
+    assert (report.changed, report.unchanged, seconds, index.num_windows) == (2, 8, 0, 11)
+    for file in index.files(where=Filter(below="renamed")):
+        assert file.audio_hash == hash_of(file.path)
+
+
 def test_a_moved_file_with_a_twin_and_one_that_changed_as_it_moved(index, sounds):
     shutil.copy(sounds / "low.wav", sounds / "twin.wav")
     (sounds / "low.wav").rename(sounds / "moved.wav")
@@ -164,6 +182,55 @@ def test_a_new_file_has_what_its_header_says(index, sounds):
     heard(index, sounds)
     (file,) = index.files(where=Filter(tags=("Foley", "Wood")))
     assert (file.path.name, file.text) == ("titled.flac", "Door slams twice")
+
+
+def test_what_was_told_of_a_file_goes_before_its_header_when_it_moves(index, sounds):
+    with soundfile.SoundFile(sounds / "titled.flac", "w", SAMPLE_RATE, 1) as file:
+        file.title = "Untitled 1"
+        file.write(tone(700))
+    heard(index, sounds, labels={(sounds / "titled.flac").resolve(): Labels(("door",), "slams")})
+    (sounds / "titled.flac").rename(sounds / "door.flac")
+    assert heard(index, sounds)[0].moved == 1
+    (file,) = index.files(where=Filter(tags=("door",)))
+    assert (file.path.name, file.text) == ("door.flac", "slams")
+
+
+def test_a_folder_that_lost_all_its_sounds_is_asked_about(index, sounds, tmp_path):
+    """As a disk that is not mounted does."""
+    sounds.rename(tmp_path / "disk")
+    sounds.mkdir()
+    with pytest.raises(ValueError, match=r"has no sounds, and the index has 2 files of it: is its disk mounted\?"):
+        index.update(sounds, embedder=ToneEmbedder())
+    assert len(index.paths) == 2 and index.remove([sounds]) == 2
+    assert counts(index.update(sounds, embedder=ToneEmbedder()))["removed"] == 0
+
+
+def test_files_of_a_folder_that_cannot_be_looked_into_stay(index, sounds, monkeypatch):
+    def lstat(path: Path) -> os.stat_result:
+        if path.parent.name == "deep":
+            raise PermissionError(path)
+        return genuine(path)
+
+    genuine = Path.lstat
+    (sounds / "deep").rename(sounds / ".deep")  # so that it is not found
+    monkeypatch.setattr(Path, "lstat", lstat)
+    assert heard(index, sounds)[0].removed == 0 and len(index.paths) == 2
+
+
+def test_what_another_process_heard_meanwhile_is_not_taken_out(index, sounds):
+    """low.wav is half-written when we come to it, and whole when the other does."""
+    (sounds / "low.wav").write_bytes(b"RIFF")
+    write_tone(sounds / "more.wav", 100)
+    others = []
+
+    def progress(done: int, total: int) -> None:
+        if done == total:
+            write_tone(sounds / "low.wav", 310)
+            others.append(Index.open(index.folder).add([sounds / "low.wav"], embedder=ToneEmbedder()))
+
+    report, _ = heard(index, sounds, progress=progress)
+    assert [path.name for path, _ in report.failed] == ["low.wav"] and others[0].changed == 1
+    assert [path.name for path in index.paths] == ["high.wav", "low.wav", "more.wav"]
 
 
 ADDING = """

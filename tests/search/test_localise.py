@@ -231,6 +231,17 @@ def test_answers_as_values_and_as_labels():
     }  # fmt: skip
 
 
+def test_spans_of_the_shortest_duration_are_kept_wherever_they_lie():
+    times = [(1.1, 1.4), (3.1, 3.4), (4.4, 4.7), (7.3, 7.6)]
+    rule, listening = Rule(smooth_seconds=0.0, threshold=0.9), Listening(window_seconds=0.1, overlap=1)
+    (all_of,) = locate(beeps(9.0, *times), texts=["2"], embedder=Tones(), rule=rule, listening=listening).found
+    shortest = [span for span in all_of.spans if round(span.end_seconds - span.begin_seconds, 6) >= 0.3]
+    assert len(shortest) >= 3 and any(span.end_seconds - span.begin_seconds < 0.3 for span in shortest)
+    rule = replace(rule, shortest_seconds=0.3)
+    (kept,) = locate(beeps(9.0, *times), texts=["2"], embedder=Tones(), rule=rule, listening=listening).found
+    assert list(kept.spans) == shortest
+
+
 def test_what_cannot_be_is_refused():
     for wrong in ({"window_seconds": 0.0}, {"overlap": 0}, {"step_seconds": 0.0}):
         with pytest.raises(ValueError, match=r"window|heard once|frames must"):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from tones import ToneEmbedder, write_tone
 
 from lapis.data.sample import Location
 from lapis.data.storage import Patience
+from lapis.search import careful, ray_pool
 from lapis.search.bulk import embed_files
 from lapis.search.careful import ENDS
 from lapis.search.clips import Clip, find_clips
 from lapis.search.leases import Lease, leases_of
 from lapis.search.parts import Parts
-from lapis.search.ray_engine import Told, Worker, embed_with_ray
+from lapis.search.ray_engine import embed_with_ray
+from lapis.search.ray_worker import Told, Worker
 from lapis.search.rows import Row
 from lapis.search.stored import Stored
 
@@ -132,6 +135,74 @@ def test_a_worker_gives_what_it_has_and_why_there_is_no_more(sounds, tmp_path):
         Worker(ToneEmbedder, {}, tmp_path / "gone").load()
 
 
+class Here:
+    """A worker in this process, which runs what it is handed one after another when an answer is asked for."""
+
+    def __init__(self, handed: list[int]) -> None:
+        self.worker, self.queue, self.answers = Worker(ToneEmbedder, OPTIONS, Path.cwd()), [], {}
+        self.is_lost, self.handed = False, handed
+        self.load, self.embed, self.embed_carefully, self.__ray_ready__ = map(Remote, [self] * 4, CALLS)
+
+    def run(self, name, words):
+        lease = words[0] if words else None
+        if lease is not None:
+            self.handed.append(lease.begin)
+        self.is_lost |= lease is not None and any("07" in clip.key for clip in lease.clips)
+        if self.is_lost:
+            raise ray_pool._LostError("gone")
+        return None if name == "__ray_ready__" else getattr(self.worker, name)(*words)
+
+
+CALLS = ("load", "embed", "embed_carefully", "__ray_ready__")
+OPTIONS = {"max_seconds": 60.0, "batch_seconds": 0.5, "threads": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class Remote:
+    here: Here
+    name: str
+
+    def remote(self, *words):
+        self.here.queue.append((self.name, words))
+        return self.here, len(self.here.queue) - 1
+
+
+class PoolHere(ray_pool.Pool):
+    def __init__(self, handed):
+        super().__init__(ToneEmbedder, {}, 2, 0)
+        self.handed = handed
+
+    def _launch(self):
+        worker = Here(self.handed)
+        return worker, worker.load.remote()
+
+    def _answer_of(self, asked, *, late_after_seconds=0.0):
+        here, number = asked
+        for own in range(len(here.answers), number + 1):
+            here.answers[own] = here.run(*here.queue[own])
+        return here.answers[number]
+
+
+def test_a_lease_behind_one_that_ends_workers_is_not_blamed(sounds, tmp_path, monkeypatch):
+    """Without a cluster: two leases at a worker, of which the second dies with the first."""
+    monkeypatch.setattr(careful, "PAUSE_SECONDS", 0.0)
+    clips, handed, told = list(find_clips([sounds])), [], []
+    parts = begun(tmp_path / "v.parts", clips)
+    pool = PoolHere(handed)
+    pool.launch()
+    first, _ = pool.started()
+    pool.work(parts, lease_clips=2, patience=None, progress=lambda *of: told.append(of), first=first)
+    report = parts.merge(tmp_path / "v.parquet", metadata={})
+    table = parquet.read_table(tmp_path / "v.parquet")
+    assert table["key"].to_pylist() == [clip.key for clip in clips] and told[-1] == (13, 13)
+    assert report.num_failed == 2 and [path for path, error in report.failures if "process ended" in error] == [
+        str(sounds / "07.wav")
+    ]
+    # It ended a worker twice with its lease and three times by itself; no other lease was taken apart.
+    assert clips[8].key == "07.wav" and Counter(handed) == {0: 1, 2: 1, 4: 1, 6: 1, 8: 5, 9: 1, 10: 1, 12: 1}
+    assert not list((tmp_path / "v.parts").glob("*.progress.json"))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -165,7 +236,7 @@ def descendants(process: int) -> dict[int, str]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            names[int(folder.name)] = (folder / "cmdline").read_text()
+            names[int(folder.name)] = (folder / "cmdline").read_text(errors="replace")
         except OSError:
             continue  # it has just ended
     found = {process}

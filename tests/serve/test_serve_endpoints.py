@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from lapis.captioner import Captioner
 from lapis.objectives.caption import Caption
 from lapis.search.index import Index
 from lapis.search.localise import Rule, locate
+from lapis.search.query import Query
 from lapis.serve.limits import Limits
 
 
@@ -126,8 +128,19 @@ def test_search_tells_names_and_no_places(model, tmp_path):
             scores = [hit.score for hit in index.search_like(like, embedder=embedder)]
             assert [hit["score"] for hit in found.json()["data"]] == pytest.approx(scores, abs=1e-5)
             assert str(tmp_path) not in found.text
+            for fields, sounds in (({"query": "a dog", "unlike": "rain"}, ()), ({"query": "a dog"}, (like,))):
+                files = {"file": like} if sounds else None
+                found = (await client.post("/v1/search", **{"data" if sounds else "json": fields}, files=files)).json()
+                query = Query(texts=("a dog",), sounds=sounds, unlike_texts=() if sounds else ("rain",))
+                scores = [hit.score for hit in index.search_query(query, embedder=embedder)]
+                assert [hit["score"] for hit in found["data"]] == pytest.approx(scores, abs=1e-5)
+                assert {hit["probability"] for hit in found["data"]} == {None}
             refused(await client.post("/v1/search", json={"query": "x", "limit": 101}), 422, "at most 100")
-            refused(await client.post("/v1/search", json={}), 422, "one of the two")
+            refused(await client.post("/v1/search", json={"unlike": "rain"}), 422, "a query, a sound, or both")
+            shutil.rmtree(next((tmp_path / "index").glob("*.lance")))
+            # What the table says by itself is no answer either.
+            for asked in (client.post("/v1/search", json={"query": "a dog"}), client.get(f"/v1/sounds/{'0' * 16}")):
+                refused(await asked, 503, "the index cannot be searched now")
             (tmp_path / "index" / "index.json").write_text("{}")
             gone = await client.post("/v1/search", json={"query": "a dog"})
             refused(gone, 503, "the index cannot be searched now")

@@ -11,6 +11,7 @@ from lapis.serve.limits import Budget, Limits, Rate
 from lapis.serve.refusal import Refusal
 
 KEY = "a-key-of-sixteen-characters"
+SCOPE = {"type": "http", "headers": [], "client": ("a", 1), "query_string": b"", "http_version": "1.1"}
 
 
 def embed(client, **options):
@@ -149,9 +150,27 @@ def test_a_slow_upload_and_one_that_breaks_off():
             async def send(message):
                 sent.append(message)
 
-            scope = {"type": "http", "path": "/v1/embeddings", "method": "POST", "headers": [], "client": ("a", 1)}
-            await client.gate(scope, receive, send)
+            await client.gate({**SCOPE, "path": "/v1/embeddings", "method": "POST"}, receive, send)
             assert not sent and client.gate.at_once == 0 and client.gate.service.held_bytes.taken == 0
+
+    run(scenario())
+
+
+def test_who_has_its_answer_may_ask_again():
+    """A client that asked the moment it had all of an answer was told that the server is busy."""
+
+    async def scenario():
+        async with client_of(Counting()) as client:
+            at_once = []
+
+            async def receive():
+                return {"type": "http.request", "body": b""} if not at_once else await asyncio.Event().wait()
+
+            async def send(message):
+                at_once.append(client.gate.at_once)
+
+            await client.gate({**SCOPE, "path": "/v1/models", "method": "GET"}, receive, send)
+            assert at_once == [1, 0]
 
     run(scenario())
 

@@ -45,7 +45,7 @@ def test_tools_answer_as_the_addresses_do(indexed, mode):
             named = await client.call_tool("classify", {"audio": address(wav(noise())), "labels": ["a", "b"]})
             assert {row["label"] for row in named.structured_content["data"]} == {"a", "b"}
             for name, arguments, words in (
-                ("search", {"query": ""}, "a query or a sound"),
+                ("search", {"query": ""}, "a query, a sound, or both"),
                 ("search", {"query": "a", "limit": "2"}, "limit"),
                 ("search", {"query": "a", "model": "other"}, "alone"),
                 ("locate", {"texts": ["a"]}, "one sound"),

@@ -1,6 +1,7 @@
 """The page as people meet it, in a real Chromium: what they search, what they hear, and how."""
 
 import contextlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,16 @@ from browsing import LANGUAGES, PART_SECONDS, RATE, SCENES, indexed, parts, reco
 
 import tiny
 from lapis import audio
+from lapis.search.index import Index
+from lapis.search.query import Query
+from lapis.serve.limits import Limits
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync"]
+QUIET += ["--disable-component-update", "--disable-sync", "--in-process-gpu", "--renderer-process-limit=1"]
 VIOLATIONS = """
     globalThis.violations = [];
     const broken = (event) => violations.push(`${event.violatedDirective} ${event.blockedURI}`);
@@ -95,17 +99,18 @@ def opened(chromium, address):
 
 def until(page, condition):
     """Wait for a condition; Playwright's own way evaluates text in the page, which its policy forbids."""
-    for _ in range(1000):
+    for _ in range(400):
         if page.evaluate(condition):
             return
-        page.wait_for_timeout(20)
+        page.wait_for_timeout(50)
     raise AssertionError(f"in vain: {condition}")
 
 
-def search(page, words):
+def search(page, words, *, until_told=True):
     page.fill("#query", words)
     page.press("#query", "Enter")
-    until(page, "document.getElementById('status').textContent.includes('“')")
+    if until_told:
+        until(page, "document.getElementById('status').textContent.includes('“')")
 
 
 def caption(sounds, label, language):
@@ -123,33 +128,34 @@ def place_of(heard, recording):
     return int(alike.argmax()) / RATE, float(alike.max())
 
 
-@pytest.mark.parametrize(
-    ("language", "label", "name"),
-    [
-        (LANGUAGES[0], "hammering on an anvil", "yard/morning.wav"),
-        (LANGUAGES[1], "motor vehicle", "yard/evening.flac"),
-        (LANGUAGES[2], "sheep bleating", "town/field.aiff"),  # which no browser plays as it is
-    ],
-)
-def test_a_search_in_any_language_plays_the_right_second(opened, disk, sounds, language, label, name):
+def test_a_search_in_any_language_plays_the_right_second(opened, disk, sounds):
     page = opened()
-    search(page, caption(sounds, label, language))
-    hit = page.locator(".hit").filter(has_text=name)
-    begin = SCENES[name].index(label) * PART_SECONDS
-    assert f"0:0{begin:g}.0 – 0:0{begin + PART_SECONDS:g}.0" in hit.locator(".when").inner_text()
-    first = page.locator(".hit h2").first.inner_text()
-    assert label in SCENES[first]  # the best is a recording in which it sounds
     page.evaluate(RECORD)
-    hit.locator(".play").click()
-    until(page, "heard.filter((value) => value !== 0).length > 10000")
-    at, heard = page.evaluate("[began, heard]")
-    assert begin <= at < begin + 1
-    samples = np.array(heard, np.float32)
-    samples = samples[np.flatnonzero(samples)[0] :]
-    place, alike = place_of(samples, audio.read(disk / "sounds" / name, sample_rate=RATE))
-    assert -0.1 < place - begin < 0.5, f"{place} s was heard, not {begin} s"
-    assert alike > 0.9
-    assert page.locator("#playing").inner_text() == name and "current" in hit.get_attribute("class")
+    for language, label, name in zip(
+        LANGUAGES,
+        ("hammering on an anvil", "motor vehicle", "sheep bleating"),
+        ("yard/morning.wav", "yard/evening.flac", "town/field.aiff"),  # the last no browser plays as it is
+        strict=True,
+    ):
+        search(page, caption(sounds, label, language))
+        hit = page.locator(".hit").filter(has_text=name)
+        begin = SCENES[name].index(label) * PART_SECONDS
+        assert f"0:0{begin:g}.0 – 0:0{begin + PART_SECONDS:g}.0" in hit.locator(".when").inner_text()
+        first = page.locator(".hit h2").first.inner_text()
+        assert label in SCENES[first]  # the best is a recording in which it sounds
+        page.evaluate("document.getElementById('audio').pause()")
+        page.wait_for_timeout(200)
+        page.evaluate("globalThis.heard = [], globalThis.began = null")
+        hit.locator(".play").click()
+        until(page, "heard.filter((value) => value !== 0).length > 10000")
+        at, heard = page.evaluate("[began, heard]")
+        assert begin <= at < begin + 1
+        samples = np.array(heard, np.float32)
+        samples = samples[np.flatnonzero(samples)[0] :]
+        place, alike = place_of(samples, audio.read(disk / "sounds" / name, sample_rate=RATE))
+        assert -0.1 < place - begin < 0.5, f"{place} s was heard, not {begin} s"
+        assert alike > 0.9
+        assert page.locator("#playing").inner_text() == name and "current" in hit.get_attribute("class")
 
 
 def test_the_keyboard_does_it_all(opened, sounds):
@@ -174,6 +180,10 @@ def test_the_keyboard_does_it_all(opened, sounds):
     before = page.evaluate("document.getElementById('audio').currentTime")
     page.keyboard.press("ArrowLeft")
     until(page, f"Math.abs(document.getElementById('audio').currentTime - {max(0, before - 2)}) < 0.1")
+    page.focus("#seek")
+    page.keyboard.press("ArrowRight")  # as anywhere: a hundredth of a second was its own step
+    until(page, f"Math.abs(document.getElementById('audio').currentTime - {max(0, before - 2) + 2}) < 0.1")
+    page.locator(".hit .play").first.focus()
     page.keyboard.press("h")
     page.wait_for_selector(".hit:first-child .spans button")
     assert page.locator(".hit:first-child .strip").is_visible()
@@ -183,13 +193,14 @@ def test_the_keyboard_does_it_all(opened, sounds):
 
 def test_nothing_matches_is_said(opened, disk, model, monkeypatch):
     monkeypatch.setattr(model, "calibration", tiny.calibration(model, least_score=2.0))
-    with serving(model, index=disk / "index") as calibrated:
+    # The page asks for no more than the server gives.
+    with serving(model, index=disk / "index", limits=Limits(results=2)) as calibrated:
         page = opened(calibrated)
         search(page, "a saxophone")
-        assert page.locator("#nothing h2").inner_text() == "Nothing here matches “a saxophone”."
+        assert page.locator("#nothing h2").inner_text() == "Nothing here matches “\u2068a saxophone\u2069”."
         assert not page.locator(".hit").first.is_visible()
         page.click("#nothing button")
-        assert page.locator(".hit").count() == len(SCENES)
+        assert page.locator(".hit").count() == 2
         assert "Probably not" in page.locator(".hit .sure").first.inner_text()
 
 
@@ -211,8 +222,68 @@ def test_a_sound_finds_itself_chosen_or_dropped(opened, disk, sounds, tmp_path):
     page.dispatch_event("body", "dragenter", {"dataTransfer": dropped})
     assert page.locator("#drop").is_visible()
     page.dispatch_event("body", "drop", {"dataTransfer": dropped})
-    until(page, "document.getElementById('status').textContent.includes('most like dropped.wav')")
+    until(page, "document.getElementById('status').textContent.includes('nearest to \u2068dropped.wav')")
     assert not page.locator("#drop").is_visible()
+
+
+def test_words_with_a_sound_and_unlike_others_and_the_way_back(opened, disk, model, sounds):
+    page = opened()
+    words, other = caption(sounds, "rain", "eng_Latn"), caption(sounds, "crickets chirping", "eng_Latn")
+    path = disk / "sounds" / "town" / "field.aiff"
+    page.set_input_files("#file", path)
+    page.wait_for_selector(".hit")
+    search(page, words)
+    until(page, "document.getElementById('status').textContent.includes('field.aiff')")
+    page.click("#filters summary")
+    page.fill("[name=unlike]", other)
+    page.press("[name=unlike]", "Tab")
+    until(page, "document.getElementById('status').textContent.includes('not like')")
+    query = Query(texts=(words,), sounds=(path,), unlike_texts=(other,))
+    wanted = Index.open(disk / "index").search_query(query, embedder=model)
+    assert page.locator(".hit h2").all_inner_texts() == [str(hit.path.relative_to(disk / "sounds")) for hit in wanted]
+    assert page.locator(".hit .sure").first.inner_text().split()[1] == f"{wanted[0].score:.2f}"
+    page.click("#forget")
+    until(page, "!document.getElementById('status').textContent.includes('field.aiff')")
+    page.go_back(), page.go_back()
+    until(page, "/nearest to .*field.aiff/.test(document.getElementById('status').textContent)")
+    assert page.input_value("[name=unlike]") == "" and page.input_value("#query") == words
+    page.go_back(), page.go_back()
+    until(page, "!document.getElementById('welcome').hidden && !document.querySelector('.hit')")
+
+
+def test_late_answers_and_files_that_have_changed(opened, disk, sounds):
+    page = opened()
+    held = []
+    page.route("**/v1/search", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks what it calls
+    for number, words in enumerate(("the first", "the second"), start=1):
+        page.fill("#query", words)
+        page.press("#query", "Enter")
+        while len(held) < number:
+            page.wait_for_timeout(20)
+    held[1].continue_()
+    until(page, "document.getElementById('status').textContent.includes('the second')")
+    with contextlib.suppress(sync_api.Error):  # nobody waits for it
+        held[0].continue_()
+    page.set_input_files("#file", disk / "sounds" / "yard" / "evening.flac")
+    while len(held) < 3:
+        page.wait_for_timeout(20)
+    page.click("#forget")
+    with contextlib.suppress(sync_api.Error):
+        held[2].continue_()
+    page.unroute("**/v1/search")
+    page.wait_for_timeout(200)
+    assert page.locator("#status").inner_text() == "" and page.locator("#welcome").is_visible()
+    path = disk / "sounds" / "yard" / "evening.flac"
+    at = path.stat().st_mtime_ns
+    os.utime(path, ns=(1, 1))
+    try:
+        search(page, "a" * 4000)
+        page.locator(".hit").filter(has_text="evening").locator(".play").click()
+        until(page, "document.getElementById('playing').textContent.includes('has changed or gone')")
+    finally:
+        os.utime(path, ns=(at, at))
+    page.set_viewport_size({"width": 360, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "long words need more than a phone has"
 
 
 def audio_file(path):
@@ -239,7 +310,7 @@ def test_filters_narrow(opened, sounds):
     assert "No sound is left by the filters" in page.locator("#nothing").inner_text()
     page.fill("[name=below]", "../..")
     page.press("[name=below]", "Tab")
-    until(page, "document.getElementById('status').textContent.startsWith('Below: expected a folder')")
+    until(page, "document.getElementById('status').textContent.startsWith('Folder: expected a folder')")
 
 
 def test_a_key_is_asked_for_and_stays_in_the_tab(opened, disk, model, sounds):
@@ -248,9 +319,17 @@ def test_a_key_is_asked_for_and_stays_in_the_tab(opened, disk, model, sounds):
         page = opened(locked)
         asked = []
         page.on("request", lambda request: asked.append(request.url))
+        until(page, "document.getElementById('key').open")
+        page.keyboard.press("Escape")
+        until(page, "document.getElementById('status').textContent === 'This server asks for a key.'")
+        search(page, "anything", until_told=False)
+        until(page, "document.getElementById('key').open")
+        page.fill("#key-value", "ключ" * 5)  # what no header can hold
+        page.keyboard.press("Enter")
+        assert page.locator("#key-wrong").inner_text() and page.evaluate("sessionStorage.length") == 0
         page.fill("#key-value", "wrong" * 5)
         page.keyboard.press("Enter")
-        until(page, "document.getElementById('key-wrong').textContent")
+        until(page, "sessionStorage.length && document.getElementById('key').open")
         page.fill("#key-value", key)
         page.keyboard.press("Enter")
         page.wait_for_selector("#key:not([open])", state="attached")
@@ -266,7 +345,7 @@ def test_a_phone_and_the_dark(opened, sounds):
     papers = set()
     for scheme, width in (("light", 1000), ("dark", 390)):
         page = opened(color_scheme=scheme, viewport={"width": width, "height": 844}, reduced_motion="reduce")
-        seen = [axe.Axe().run(page)]
+        seen = [axe.Axe().run(page)] if width == 390 else []
         search(page, caption(sounds, "rain", "eng_Latn"))
         page.click("#filters summary")
         page.locator(".hit .play").first.click()

@@ -81,7 +81,7 @@ def _ask(server, *, examples, phases):
 
 
 def test_what_is_asked_at_random_is_answered_as_described(server):
-    _ask(server, examples=4, phases=[hypothesis.Phase.generate])
+    _ask(server, examples=2, phases=[hypothesis.Phase.generate])
 
 
 @pytest.mark.slow

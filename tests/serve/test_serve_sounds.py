@@ -259,6 +259,10 @@ def test_kinds_are_known_by_content(tmp_path):
         assert kind_of(path.read_bytes()[:64]) == known.get(form), form
     soundfile.write(tmp_path / "b.wav", clip, RATE, subtype="IMA_ADPCM")
     assert kind_of((tmp_path / "b.wav").read_bytes()[:64]) is None
+    # A field recorder writes about the take first; the letters of the coding may stand there too.
+    head, rest = (tmp_path / "a.WAV").read_bytes()[:12], (tmp_path / "a.WAV").read_bytes()[12:]
+    about = b"bext" + (1000).to_bytes(4, "little") + b"fmt of my own".ljust(1000, b"\0")
+    assert kind_of(head + about + rest) == "audio/wav"
     assert kind_of(b"") is None and kind_of(b"\xff\xf1\x50\x80") is None  # a raw stream of AAC
     assert kind_of(bytes.fromhex("1a45dfa3") + b"..webm") == "audio/webm"
     assert kind_of(b"....ftypM4A ") == "audio/mp4"

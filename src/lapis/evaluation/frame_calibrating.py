@@ -27,14 +27,21 @@ SCENE_SECONDS = 120.0
 EVENTS = 24
 """In a scene, where there are so many clips."""
 LEAST_SCENES = 4
+MOST_SCENES = 32
+"""An hour of sound, whose vectors are held."""
+MOST_SCORES = 10_000_000
+"""Of texts with instants, which are held several times."""
 LEVELS = (0.5, 0.8, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.993, 0.996, 0.998, 0.999)
 """Of all instants' scores, at which events may begin."""
 LOWER = (1.0, 1.5, 2.0, 3.0, 4.0)
 """Times the share of instants that score higher, where they may end."""
 
 
-def mixtures(clips: Sequence[Sample], *, seed: int) -> tuple[Scene, ...]:
-    """Scenes of clips with one label each, those of speech left out, in noise; each clip comes once or more often.
+def mixtures(clips: Sequence[Sample], *, seed: int, num_texts: int = 1) -> tuple[Scene, ...]:
+    """Scenes of clips with one label each, those of speech left out, in noise.
+
+    Each clip comes once or more often, unless there are so many of them, or of texts that are to be asked, that memory
+    would grow with them: then some clips are drawn.
 
     Raises:
         ValueError: they have fewer than two labels, or cannot be planted.
@@ -43,7 +50,11 @@ def mixtures(clips: Sequence[Sample], *, seed: int) -> tuple[Scene, ...]:
     if len({clip.labels for clip in usable}) < 2:
         raise ValueError(f"expected clips of two labels or more to make mixtures of, got {len(usable)} clips with one")
     events = min(EVENTS, len(usable))
-    scenes = max(LEAST_SCENES, -(-len(usable) // events))
+    most = min(MOST_SCENES, MOST_SCORES // (num_texts * round(SCENE_SECONDS / Listening().step_seconds)))
+    scenes = max(LEAST_SCENES, min(most, -(-len(usable) // events)))
+    if len(usable) > scenes * events:
+        drawn = np.random.default_rng(seed).permutation(len(usable))[: scenes * events]
+        usable = [usable[number] for number in sorted(drawn.tolist())]
     seconds = SCENE_SECONDS * events / EVENTS
     return planted_events(usable, scenes=scenes, events=events, seconds=seconds, seed=seed).scenes
 

@@ -188,7 +188,7 @@ def nearest(
         if known is not None and table.count_rows(where) < FEW_ROWS:
             return _compared(table, vector, where=where, depth=depth, columns=columns)
         query = query.where(where, prefilter=True)
-    query = query.bypass_vector_index() if known is None else _looking(query, known, filtered=where is not None)
+    query = query.bypass_vector_index() if known is None else _looking(query, known)
     return query.select([*columns, "_distance"]).limit(depth).to_arrow().sort_by("_distance")
 
 
@@ -218,10 +218,9 @@ def _query(table: Any, vector: np.ndarray) -> Any:
     return table.search(vector.astype(np.float32), vector_column_name=COLUMN).distance_type("cosine")
 
 
-def _looking(query: Any, known: "Approximation", *, filtered: bool) -> Any:
-    """As widely as was found to be enough; with a condition, wider by itself until enough rows meet it."""
-    query = query.nprobes(known.probes).refine_factor(known.refine)
-    return query.maximum_nprobes(0) if filtered else query
+def _looking(query: Any, known: "Approximation") -> Any:
+    """As widely as was found to be enough, and wider by itself until there are enough rows, which meet a condition."""
+    return query.nprobes(known.probes).maximum_nprobes(0).refine_factor(known.refine)
 
 
 def _rows_found(table: Any, queries: Vectors, depth: int, *, probes: int, refine: int) -> list[Found]:

@@ -260,7 +260,7 @@ def _embed_gap(
     try:
         with closing(embedding.rows(clips, others=others)) as rows:
             _write(rows, parts=parts, begin=begin, part_clips=part_clips, progress=tell)
-    except (KeyboardInterrupt, SystemExit, StorageError):
+    except (KeyboardInterrupt, SystemExit, StorageError, OSError):  # OSError: a full disk
         journal.forgive()
         raise
 

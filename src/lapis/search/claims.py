@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-SLOTS = 256
+SLOTS = 64
+"""Each that is being worked on is an open file, of which a process may have 256 on some systems."""
 LOCK_NAME = "lock"
 
 

@@ -19,6 +19,8 @@ from lapis.shapes import Vectors, Waveform
 
 WINDOW_SECONDS = 10.0
 BATCH_SECONDS = 60.0
+MOST_WAITING = 256
+"""Windows, and sounds that cannot be read: many of them last no time at all."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +138,7 @@ def classify_clips(
         one = _Heard(clip)
         work.order.append(one)
         for block in _blocks(clip, sample_rate=embedder.sample_rate, seconds=every_seconds or WINDOW_SECONDS):
-            if isinstance(block, str):
-                one.error = one.error or block
-                break
-            work.waiting.append((one, block))
-            if sum(len(of.waveform) for _, of in work.waiting) >= batch_seconds * embedder.sample_rate:
+            if work.add(one, block) >= batch_seconds or len(work.waiting) >= MOST_WAITING:
                 yield from work.flush()
                 if one.error:
                     break
@@ -169,22 +167,33 @@ class _Work:
     embedder: Embedder
     every_seconds: float | None
     top: int | None
-    waiting: list[tuple[_Heard, audio.Block]] = field(default_factory=list)
+    waiting: list[tuple[_Heard, audio.Block | str]] = field(default_factory=list)
+    """Windows, or why there are no more of a sound."""
+    waiting_seconds: float = 0.0
     order: list[_Heard] = field(default_factory=list)
+
+    def add(self, one: _Heard, block: audio.Block | str) -> float:
+        """Let a window wait; how many seconds wait now."""
+        self.waiting.append((one, block))
+        self.waiting_seconds += 0.0 if isinstance(block, str) else len(block.waveform) / self.embedder.sample_rate
+        return self.waiting_seconds
 
     def flush(self) -> Iterator[Classified]:
         """Embed all that waits, and tell of all that is known."""
-        for (one, block), vector in zip(self.waiting, self._vectors([block.waveform for _, block in self.waiting])):
+        vectors = iter(self._vectors([block.waveform for _, block in self.waiting if not isinstance(block, str)]))
+        for one, block in self.waiting:
+            vector = block if isinstance(block, str) else next(vectors)
             if one.error:
                 continue
-            if isinstance(vector, str):
-                one.error = vector
+            if isinstance(block, str) or isinstance(vector, str):
+                one.error = str(vector)
             elif self.every_seconds is not None:
                 one.rows.append(self._row(one, block.start_seconds, block.end_seconds, vector))
             else:
                 one.total = one.total + vector.astype(np.float64) * (block.end_seconds - block.start_seconds)
                 one.seconds = block.end_seconds
         self.waiting.clear()
+        self.waiting_seconds = 0.0
         while self.order:
             one = self.order[0]
             yield from one.rows

@@ -48,7 +48,8 @@ class File:
     path: Path
     stamp: Stamp
     audio_hash: str = ""
-    labels: Labels = Labels()
+    labels: Labels | None = None
+    """None where nobody has told any."""
     spans: list[tuple[float, float]] = field(default_factory=list)
     vectors: list[Vectors] = field(default_factory=list)
 
@@ -98,16 +99,24 @@ def carried(rows: "pa.Table", file: File, *, width: int) -> "pa.Table":
     return _table(columns, schema=schema)
 
 
+def concatenated(tables: Sequence["pa.Table"]) -> "pa.Table":
+    """The rows of several tables."""
+    import pyarrow as pa
+
+    return pa.concat_tables(tables)
+
+
 def _of_files(files: Sequence[File]) -> dict[str, Any]:
     """The columns that a file's windows share, for the file of each row."""
+    labels = [file.labels or Labels() for file in files]
     return {
         "path": [str(file.path) for file in files],
         "size": [file.stamp.size for file in files],
         "mtime_ns": [file.stamp.mtime_ns for file in files],
         "modified": [_moment(file.stamp.mtime_ns) for file in files],
         "audio_hash": [file.audio_hash for file in files],
-        "tags": [list(file.labels.tags) for file in files],
-        "text": [file.labels.text for file in files],
+        "tags": [list(of.tags) for of in labels],
+        "text": [of.text for of in labels],
     }
 
 

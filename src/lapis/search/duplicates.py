@@ -1,7 +1,7 @@
 """Sounds that an index has more than once: files of the same content, and files whose windows sound almost alike.
 
-Every window is compared with every other, a block of rows against another, so that memory holds two blocks; the work
-grows with the square of the rows. Of files with the same content one is compared.
+Every window is compared with every other, a block of rows against another, so that memory holds two blocks and their
+cosines; the work grows with the square of the rows. Of files with the same content one is compared.
 """
 
 from collections.abc import Callable, Iterator
@@ -79,12 +79,13 @@ def near_duplicates(
     for number, one in enumerate(blocks):
         for later, other in enumerate(blocks):
             if later >= number:
-                _compare(one, other, pairs, least_cosine=least_cosine)
-                if len(pairs) > most_pairs:
-                    raise ValueError(
-                        f"more than {most_pairs:,} pairs of files have windows with a cosine of {least_cosine} or "
-                        f"more: ask for a higher one, or for fewer files"
-                    )
+                for first, second, alike in _alike(one, other, least_cosine=least_cosine):
+                    pairs.setdefault((first, second), _Alike()).add(alike)
+                    if len(pairs) > most_pairs:
+                        raise ValueError(
+                            f"more than {most_pairs:,} pairs of files have windows with a cosine of {least_cosine} or "
+                            f"more: ask for a higher one, or for fewer files"
+                        )
         if progress:
             progress(number + 1, blocks.total)
     windows = blocks.windows
@@ -106,6 +107,12 @@ class _Alike:
 
     of_first: dict[int, float] = field(default_factory=dict)
     of_second: dict[int, float] = field(default_factory=dict)
+
+    def add(self, more: "_Alike") -> None:
+        """What two blocks have in common."""
+        for best, new in ((self.of_first, more.of_first), (self.of_second, more.of_second)):
+            for window, cosine in new.items():
+                best[window] = max(best.get(window, -1.0), cosine)
 
     def told(self, first: str, second: str, *, windows: dict[str, int]) -> Duplicates:
         fewer = self.of_first if windows[first] <= windows[second] else self.of_second
@@ -161,16 +168,36 @@ class _Blocks:
         return (query if self.condition is None else query.where(self.condition)).to_batches(self.block_rows)
 
 
-def _compare(one: _Block, other: _Block, pairs: dict[tuple[str, str], _Alike], *, least_cosine: float) -> None:
+def _alike(one: _Block, other: _Block, *, least_cosine: float) -> Iterator[tuple[str, str, _Alike]]:
+    """The pairs of files of two blocks that have windows almost alike, the lower path first."""
     cosines = one.vectors @ other.vectors.T
-    for row, column in np.argwhere(cosines >= least_cosine).tolist():
-        left, right = str(one.paths[row]), str(other.paths[column])
-        if left == right:
-            continue
-        left_window, right_window = int(one.numbers[row]), int(other.numbers[column])
-        if left > right:
-            left, right, left_window, right_window = right, left, right_window, left_window
-        alike = pairs.setdefault((left, right), _Alike())
-        cosine = min(1.0, float(cosines[row, column]))
-        for best, window in ((alike.of_first, left_window), (alike.of_second, right_window)):
-            best[window] = max(best.get(window, -1.0), cosine)
+    begins, other_begins = _begins(one.paths), _begins(other.paths)
+    # Of all windows, then of all files: silence is like silence in many windows, and a pair of files is looked at once.
+    best = np.maximum.reduceat(np.maximum.reduceat(cosines, other_begins, axis=1), begins, axis=0)
+    rows, columns = _stretches(begins, len(cosines)), _stretches(other_begins, cosines.shape[1])
+    for file, row in enumerate(rows):
+        for other_file in np.flatnonzero(best[file] >= least_cosine).tolist():
+            column = columns[other_file]
+            first, second = str(one.paths[row.start]), str(other.paths[column.start])
+            if first == second:
+                continue
+            of_first = _best_windows(one.numbers[row], cosines[row, column].max(axis=1), least_cosine)
+            of_second = _best_windows(other.numbers[column], cosines[row, column].max(axis=0), least_cosine)
+            if first < second:
+                yield first, second, _Alike(of_first, of_second)
+            else:
+                yield second, first, _Alike(of_second, of_first)
+
+
+def _begins(paths: np.ndarray) -> np.ndarray:
+    """Where the rows of another file begin."""
+    return np.flatnonzero(np.concatenate([[True], paths[1:] != paths[:-1]]))
+
+
+def _stretches(begins: np.ndarray, size: int) -> list[slice]:
+    return [slice(begin, end) for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), size])]
+
+
+def _best_windows(numbers: np.ndarray, cosines: np.ndarray, least_cosine: float) -> dict[int, float]:
+    enough = cosines >= least_cosine
+    return dict(zip(numbers[enough].tolist(), np.minimum(cosines[enough], 1.0).tolist()))

@@ -53,7 +53,8 @@ class Embedding:
         except Exception as error:
             # A model that fails on anything is no fault of a sound: then this raises too.
             self.embedder.embed_audio([np.sin(np.arange(self.embedder.sample_rate, dtype=np.float32) / 8)])
-            return Row(clip, None, None, f"the model fails on it: {type(error).__name__}: {error}")
+            what = "memory does not suffice for it" if isinstance(error, MemoryError) else "the model fails on it"
+            return Row(clip, None, None, f"{what}: {type(error).__name__}: {error}")
         return row
 
 

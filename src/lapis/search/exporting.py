@@ -1,5 +1,7 @@
 """An index as a Parquet file, for whatever reads tables: a row a window, written as it is read."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from lapis.files import atomic_write
@@ -19,9 +21,6 @@ def export(index: Index, out: Path, *, where: Filter | None = None) -> int:
     Raises:
         ValueError: the file does not end in .parquet, or the index is damaged.
     """
-    import json
-    from dataclasses import asdict
-
     from pyarrow import parquet
 
     if out.suffix.lower() != ".parquet":

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SHARED = ("shards", "identity", "width", "sample_rate", "max_seconds", "num_listed", "listing_digest", "format")
 """Of a job: what is the same in all shards that belong together."""
+MERGED_NAME = ".merged.json"
+"""Among the shards, while they are deleted: what was in them, and which files are in the table already."""
 READ_BYTES = 1 << 16
 """Of an open fragment held in memory beside a page of each column, however large its row groups are."""
 
@@ -102,12 +104,14 @@ def contents_of(fragment: Path) -> Merged:
 
 
 def check(out: Path | str) -> Checked:
-    """Look through the shards of a table, one after another.
+    """Look through the shards of a table, one after another; those that a merge has begun to delete were whole.
 
     Raises:
         ValueError: there is none, not even begun.
     """
     out = Path(out)
+    if (merged := _Merged.read(out)) is not None:
+        return merged.checked
     count = _count(out)
     problems: list[str] = []
     failures: list[tuple[str, str]] = []
@@ -161,27 +165,65 @@ def _whole(shard: Shard, *, out: Path, like: Job | None) -> tuple[Job, Merged]:
 def merge(out: Path | str, *, overwrite: bool = False) -> Checked:
     """Make one table of all shards, with the rows of a single process in its order, and delete them.
 
+    One that was killed while it deleted them is ended by the next.
+
     Raises:
         ValueError: a shard is not whole or at work, or the table is there already and is not to be replaced.
     """
     out = Path(out)
-    if out.exists() and not overwrite:
+    merged = _Merged.read(out)
+    if merged is None and out.exists() and not overwrite:
         raise ValueError(f"{out} already exists: add --overwrite to replace it")
-    paths = [Shard(index, count).fragment(out) for count in [_count(out)] for index in range(count)]
+    count = _count(out) if merged is None else merged.checked.shards
+    paths = [Shard(index, count).fragment(out) for index in range(count)]
     with ExitStack() as stack:
         for path in paths:  # so that no process that came back late changes what was checked, or is at work as it goes
             stack.enter_context(held(path.with_name(f"{path.name}.parts")))
-        checked = check(out)
-        if not checked.is_whole:
-            raise ValueError("\n".join((f"{out} cannot be merged:", *checked.problems)))
-        sweep(out)
-        _write_all(paths, out=out, num_listed=checked.num_listed)
+        if merged is None:
+            checked = check(out)
+            if not checked.is_whole:
+                raise ValueError("\n".join((f"{out} cannot be merged:", *checked.problems)))
+            sweep(out)
+            _write_all(paths, out=out, num_listed=checked.num_listed)
+            merged = _Merged(checked, _stamp(out), {path.name: _stamp(path) for path in paths})
+            with atomic_write(fragments_folder(out) / MERGED_NAME, binary=False) as file:
+                json.dump(asdict(merged), file)
         for path in paths:
             clear(path.with_name(f"{path.name}.parts"))
-            path.unlink()
+            path.unlink(missing_ok=True)
+        (fragments_folder(out) / MERGED_NAME).unlink()
     with suppress(OSError):  # What someone else has put into it stays.
         fragments_folder(out).rmdir()
-    return checked
+    return merged.checked
+
+
+def _stamp(path: Path) -> list[int]:
+    """By what a file is recognised as unchanged; empty where there is none."""
+    return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """What is noted when a table has taken its place, and its shards are to go."""
+
+    checked: Checked
+    table: list[int]
+    """Its stamp."""
+    shards: dict[str, list[int]]
+    """The stamp of each, by its name."""
+
+    @classmethod
+    def read(cls, out: Path) -> "_Merged | None":
+        """The note of this very table and these very shards, as far as they are there; None where there is none."""
+        folder = fragments_folder(out)
+        if not (folder / MERGED_NAME).exists():
+            return None
+        values = json.loads((folder / MERGED_NAME).read_text(encoding="utf-8"))
+        told = values["checked"]
+        failures, problems = tuple(map(tuple, told["failures"])), tuple(told["problems"])
+        found = cls(Checked(**told | {"failures": failures, "problems": problems}), values["table"], values["shards"])
+        are_these = all(_stamp(folder / name) in ([], stamp) for name, stamp in found.shards.items())
+        return found if are_these and found.table == _stamp(out) else None
 
 
 def _write_all(paths: Sequence[Path], *, out: Path, num_listed: int) -> None:

@@ -8,6 +8,7 @@ the table's key, so that no second run and no second process leaves a row twice 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from lapis.search.columns import Labels
 from lapis.search.filters import Filter
 from lapis.search.hearing_files import FileHearing
 from lapis.search.hits import Hit, IndexedFile, nothing_matches, with_probabilities
+from lapis.search.neighbours import COLUMNS, Neighbours
 from lapis.search.opening import Wanted, check_identity, create_or_open, open_table
 from lapis.search.place import METADATA_NAME, TABLE_NAME, Metadata, Place, explained
 from lapis.search.query import Query, mean_of_windows
 from lapis.search.updating import IndexReport, Task, Update
+from lapis.search.vector_map import STAMP_NAME, MapStamp
 from lapis.search.windows_table import WindowsTable
 
 __all__ = ["METADATA_NAME", "TABLE_NAME", "Hit", "Index", "IndexReport", "nothing_matches"]
@@ -176,6 +179,34 @@ class Index:
             self._windows.delete(found)
         return len(found)
 
+    def update_map(self, *, anew: bool = False) -> MapStamp:
+        """Bring the map of the vectors (`vector_map.py`, extra `map`) up to date, or make it where there is none.
+
+        Searches are answered by it as long as the table stays as it is, and by the table after that.
+
+        Args:
+            anew: make it in place of one that is there, however that one is.
+
+        Returns what was measured of it.
+
+        Raises:
+            ValueError: the index has no rows, another process is writing the map, it is damaged, or usearch is not
+                installed.
+        """
+        from lapis.search.mapping import build_map, refresh_map
+
+        folder, table = self._place.map_folder, open_table(self._place)[1]
+        with self._place.claims.adding():  # so that nobody compacts the version away that is being read
+            if not anew and self.has_map:
+                return refresh_map(folder, table=table).stamp
+            identity = self.metadata.embedder_identity
+            return build_map(folder, table=table, embedder_identity=identity, columns=COLUMNS).stamp
+
+    @property
+    def has_map(self) -> bool:
+        """Whether there is a map of the vectors, of the table as it stands or as it was."""
+        return (self._place.map_folder / STAMP_NAME).exists()
+
     def compact(self, *, approximately: bool = False) -> "approximate.Approximation | None":
         """Make few files of many, and bring LanceDB's indices up to date; `update` does it when it has written.
 
@@ -209,7 +240,7 @@ class Index:
             limit: how many.
             per_file: one a file.
             where: of which files.
-            exactly: compare with every row, where the table has an index for approximate search too.
+            exactly: compare with every row, where there is a quicker way too: a map, or an approximate index.
 
         Raises:
             ValueError: the vector has another width, is zero or not finite; or the index is damaged.
@@ -221,21 +252,8 @@ class Index:
             raise ValueError(f"expected a finite vector that is not zero, got one of length {norm}")
         if limit < 1:
             raise ValueError(f"limit must be at least 1, got {limit}")
-        num_windows = self.num_windows
         condition = where.sql() if where else None
-        # One file may own all of the nearest windows: look further until enough files are there.
-        depth = limit
-        while True:
-            hits = self._nearest(vector / norm, depth=depth, where=condition, exactly=exactly)
-            is_all = len(hits) < depth or depth >= num_windows
-            if per_file:
-                best: dict[Path, Hit] = {}
-                for hit in hits:
-                    best.setdefault(hit.path, hit)
-                hits = list(best.values())
-            if len(hits) >= limit or is_all:
-                return hits[:limit]
-            depth *= 8
+        return self._neighbours.best(vector / norm, limit=limit, per_file=per_file, where=condition, exactly=exactly)
 
     def search_text(
         self,
@@ -310,6 +328,10 @@ class Index:
     def _place(self) -> Place:
         return Place(self.folder)
 
+    @cached_property
+    def _neighbours(self) -> Neighbours:
+        return Neighbours(self.table, place=self._place, identity=self.metadata.embedder_identity)
+
     @property
     def _windows(self) -> WindowsTable:
         return WindowsTable(self.table, place=self._place)
@@ -329,15 +351,3 @@ class Index:
 
     def _check_embedder(self, embedder: Embedder) -> None:
         check_identity(self._place, self.metadata, asked=embedder.identity)
-
-    def _nearest(
-        self, vector: Float[np.ndarray, "_width"], *, depth: int, where: str | None, exactly: bool
-    ) -> list[Hit]:
-        """The windows nearest to a unit vector; the one place where the table is asked for neighbours."""
-        columns = ["path", "start_seconds", "end_seconds"]
-        with explained(self.folder, doing="read"):
-            found = approximate.nearest(
-                self.table, vector, depth=depth, columns=columns, where=where, exactly=exactly
-            ).to_pylist()
-        hits = [Hit(Path(row["path"]), row["start_seconds"], row["end_seconds"], 1 - row["_distance"]) for row in found]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.start_seconds))

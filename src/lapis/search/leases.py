@@ -50,6 +50,10 @@ class Lease:
         """Its journal, in which one more beginning has been noted."""
         return Journal(folder, begin=self.begin, ahead=len(self.clips), name=self._journal_name)
 
+    def is_begun(self, folder: Path) -> bool:
+        """Whether somebody has begun it and not ended it."""
+        return (folder / self._journal_name).exists()
+
     def forget(self, folder: Path) -> None:
         """Delete its journal."""
         (folder / self._journal_name).unlink(missing_ok=True)

@@ -22,6 +22,8 @@ from lapis.search.frames import hears_densely, smoothed
 
 LEAST_SPREAD = 0.01
 """Of cosines: in a recording where nothing ever changes, noise does not stand out."""
+ROUNDING_SECONDS = 1e-6
+"""1.4 - 1.1 is less than 0.3."""
 NORMAL_SPREAD = 1.4826
 """Times the median absolute deviation: the standard deviation, where scores are normally distributed."""
 
@@ -162,7 +164,7 @@ def locate(
         spans = [
             of_text.span(event.begin_seconds, event.end_seconds)
             for event in events_of(one, classes=[text], threshold=limits.begin[number], until=limits.until[number])
-            if event.end_seconds - event.begin_seconds >= rule.shortest_seconds
+            if event.end_seconds - event.begin_seconds >= rule.shortest_seconds - ROUNDING_SECONDS
         ]
         nearest = frames.seconds[int(one.scores.argmax())]
         begin = float(limits.begin[number])

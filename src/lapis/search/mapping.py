@@ -21,7 +21,7 @@ from lapis.search.vector_map import (
     FORMAT,
     KEY,
     STAMP_NAME,
-    Stamp,
+    MapStamp,
     VectorMap,
     asked,
     graph_in,
@@ -79,7 +79,7 @@ def build_map(
     folder = Path(folder)
     width = table.schema.field(COLUMN).type.list_size
     graph = usearch_index()(ndim=width, metric="cos", dtype="f16", connectivity=LINKS, expansion_add=LOOK_WHILE_ADDING)
-    nothing = Stamp(
+    nothing = MapStamp(
         format=FORMAT,
         embedder_identity=embedder_identity,
         version=0,
@@ -173,7 +173,7 @@ def _rows_now(
     return (rows if rows is not None and rows.num_rows else None), next_key
 
 
-def _of_version(stamp: Stamp, table: Any) -> Stamp:
+def _of_version(stamp: MapStamp, table: Any) -> MapStamp:
     """The stamp for the version that the table has, with the names of the files to write."""
     made = version_time(table)
     name = f"{table.version}-{blake2b(made.encode(), digest_size=4).hexdigest()}"
@@ -207,8 +207,8 @@ def _add_new(graph: Any, rows: "pa.Table", *, table: Any, first_key: int) -> Non
 
 
 def _measured(
-    graph: Any, stamp: Stamp, *, table: Any, rows: "pa.Table", far: Vectors | None, queries: int, seed: int
-) -> Stamp:
+    graph: Any, stamp: MapStamp, *, table: Any, rows: "pa.Table", far: Vectors | None, queries: int, seed: int
+) -> MapStamp:
     """The stamp with the recall of the graph, and the first look that reaches the goal."""
     trial = Trial.of(table, queries=queries, far=far, seed=seed)
     keys, numbers = rows.column(KEY).to_numpy(), rows.column(ROW).to_numpy()
@@ -226,7 +226,7 @@ def _measured(
     return stamp
 
 
-def _write(folder: Path, stamp: Stamp, *, graph: Any | None, rows: "pa.Table") -> None:
+def _write(folder: Path, stamp: MapStamp, *, graph: Any | None, rows: "pa.Table") -> None:
     """Write the rows, the graph unless it stays, and then the stamp; delete what it no longer names."""
     import pyarrow as pa
 

@@ -70,18 +70,18 @@ def create_or_open(place: Place, wanted: Wanted, *, rebuild: bool) -> tuple[Meta
     Raises:
         ValueError: as `open_table`, `Wanted.check` and `Wanted.metadata`; or it is to be rebuilt, and is being written.
     """
-    if place.exists() and not rebuild:
+    if place.is_made() and not rebuild:
         return _opened(place, wanted)
     metadata = wanted.metadata()
     database = place.connect()
     with explained(place, doing="written"):
         place.make()
     with place.claims.alone(wait=not rebuild):
-        if not rebuild and place.exists():  # another process made it meanwhile
+        # Another process made it meanwhile; or the JSON beside rows was lost, and opening says so.
+        if not rebuild and (place.is_made() or place.has_rows()):
             return _opened(place, wanted)
         with explained(place, doing="written"):
-            if rebuild:
-                place.clear()
+            place.clear()  # of a process that was killed here, the table without rows
             table = database.create_table(TABLE_NAME, schema=schema_of(wanted.width))
             place.write(metadata)
     return metadata, table

@@ -7,8 +7,9 @@ stores come from the environment, for both alike.
 import contextlib
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from importlib import import_module
@@ -41,6 +42,8 @@ class Place:
     """A folder, or an address such as `s3://bucket/index`."""
 
     def __init__(self, folder: Path | str) -> None:
+        if isinstance(folder, Path) and re.match(r"[a-z0-9]{2,}:/", str(folder)):
+            raise ValueError(f"expected an address as a str, and a Path has lost its second slash: {folder}")
         self.is_remote = is_url(str(folder))
         self.folder: Path | str = str(folder).rstrip("/") if self.is_remote else Path(folder)
 
@@ -52,7 +55,12 @@ class Place:
         """In the folder; of a store, in this machine's cache, so that the processes of one machine share the work."""
         if isinstance(self.folder, Path):
             return Claims(self.folder)
-        return Claims(cache_folder("claims", hashlib.sha256(self.folder.encode()).hexdigest()[:32]))
+        return Claims(self._cache("claims"))
+
+    @property
+    def map_folder(self) -> Path:
+        """Of the map of the vectors (`vector_map.py`), on a local disk: of a store's index, in this machine's cache."""
+        return self.folder / "map" if isinstance(self.folder, Path) else self._cache("maps")
 
     def exists(self) -> bool:
         """Whether there is an index, or a part of one.
@@ -60,10 +68,35 @@ class Place:
         Raises:
             ValueError: the store does not answer.
         """
-        if isinstance(self.folder, Path):
-            return (self.folder / METADATA_NAME).exists() or _table_folder(self.folder).exists()
-        with explained(self, doing="read"):
-            return any(self._names())
+        return self._has(METADATA_NAME) or self._has(f"{TABLE_NAME}.lance/")
+
+    def is_made(self) -> bool:
+        """Whether it was made to the end: the JSON is written last.
+
+        Raises:
+            ValueError: the store does not answer.
+        """
+        return self._has(METADATA_NAME)
+
+    def has_rows(self) -> bool:
+        """Whether the table has ever had a row, readable or not.
+
+        Raises:
+            ValueError: the store does not answer.
+        """
+        return self._has(f"{TABLE_NAME}.lance/data/")
+
+    def stamp(self) -> Hashable:
+        """What is another thing when the index was made anew; None where none is, or the store does not answer."""
+        try:
+            if isinstance(self.folder, Path):
+                status = (self.folder / METADATA_NAME).stat()
+                return status.st_ino, status.st_mtime_ns
+            store, obstore = self._store()
+            said = obstore.head(store, METADATA_NAME)
+            return said["e_tag"], said["last_modified"]
+        except (OSError, *self._errors()):
+            return None
 
     def connect(self) -> Any:
         """LanceDB's connection.
@@ -88,12 +121,16 @@ class Place:
         """Throw away the index; first what says that there is one."""
         if isinstance(self.folder, Path):
             (self.folder / METADATA_NAME).unlink(missing_ok=True)
+            folders = [self.folder / f"{TABLE_NAME}.lance"]
+        else:
+            store, obstore = self._store()
+            for name in [METADATA_NAME, *self._names(f"{TABLE_NAME}.lance/")]:
+                with contextlib.suppress(FileNotFoundError):
+                    obstore.delete(store, name)
+            folders = []
+        for folder in [*folders, self.map_folder]:
             with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(_table_folder(self.folder))
-            return
-        store, obstore = self._store()
-        for name in sorted(self._names(), key=lambda name: name != METADATA_NAME):
-            obstore.delete(store, name)
+                shutil.rmtree(folder)
 
     def write(self, metadata: Metadata) -> None:
         """The JSON beside the table."""
@@ -136,12 +173,29 @@ class Place:
         store, obstore = self._store()
         return bytes(obstore.get(store, METADATA_NAME).bytes())
 
-    def _names(self) -> Iterator[str]:
+    def _cache(self, kind: str) -> Path:
+        return cache_folder(kind, hashlib.sha256(str(self.folder).encode()).hexdigest()[:32])
+
+    def _has(self, name: str) -> bool:
+        """Whether there is a file of this name, or anything in the folder, whose name ends in a slash."""
+        with explained(self, doing="read"):
+            if isinstance(self.folder, Path):
+                path = self.folder / name
+                return any(path.glob("*")) if name.endswith("/") else path.exists()
+            if name.endswith("/"):
+                return any(self._names(name))
+            store, obstore = self._store()
+            try:
+                obstore.head(store, name)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def _names(self, folder: str) -> Iterator[str]:
         store, obstore = self._store()
-        for entries in obstore.list(store):
+        for entries in obstore.list(store, prefix=folder):
             for entry in entries:
-                if entry["path"] == METADATA_NAME or entry["path"].startswith(f"{TABLE_NAME}.lance/"):
-                    yield entry["path"]
+                yield entry["path"]
 
     def _store(self) -> tuple[Any, Any]:
         try:
@@ -153,10 +207,6 @@ class Place:
 
     def _errors(self) -> tuple[type[Exception], ...]:
         return (self._store()[1].exceptions.BaseError,) if self.is_remote else ()
-
-
-def _table_folder(folder: Path) -> Path:
-    return folder / f"{TABLE_NAME}.lance"
 
 
 @contextlib.contextmanager
@@ -172,7 +222,8 @@ def explained(place: Place | Path | str, *, doing: Literal["read", "written"]) -
 
 
 def _damaged(place: Place | Path | str, *, doing: Literal["read", "written"], reason: str) -> str:
+    well = "store answers and its keys are right" if is_url(str(place)) else "disk and its permissions are well"
     return (
-        f"the index in {place} cannot be {doing} ({reason}). If the disk and its permissions are well, it is damaged: "
+        f"the index in {place} cannot be {doing} ({reason}). If the {well}, it is damaged: "
         f"embed again with `lapis index FOLDER --rebuild`"
     )

@@ -2,14 +2,17 @@
 
 A clip is measured before it is read, by its header where that says its length, so that what lies ready is bounded
 whatever comes. What cannot be read is a sound with an error: any error, since one file in a million must not stop the
-others for good.
+others for good. But what this machine lacks (memory, open files, a network disk that is away) is no fault of a file.
 """
 
+import errno
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
+
+from av.error import FFmpegError
 
 from lapis import audio
 from lapis.data.storage import StorageError
@@ -21,6 +24,8 @@ MEASURED_CLIPS = 64
 READ_CLIPS = 1024
 KEPT_BYTES = 1 << 22
 """Of a sound from a store, between measuring and reading; more is fetched twice, since so many are measured ahead."""
+LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT)
+"""What a system says where it has no more files to open, or memory, or the disk is away that a file lies on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,10 @@ def read_ahead(
     """The clips with their sound, in their order, read by threads meanwhile: the next ones, up to so many seconds.
 
     The next clip is always read, however long it is, up to `max_seconds`; a longer one has an error in its place.
+
+    Raises:
+        StorageError: this machine lacks what it needs to open any file.
+        MemoryError: there is too little, for this file or for all that are read at once (`careful.py` finds out).
     """
     measuring: deque[Future[Sound]] = deque()
     reading: deque[tuple[float, Future[Sound]]] = deque()
@@ -98,6 +107,7 @@ def _measured(clip: Clip, *, max_seconds: float) -> Sound:
     except StorageError as error:
         return Sound(clip, error=str(error), withheld=error)
     except Exception as error:
+        _raise_if_lacking(error, clip)
         return Sound(clip, error=_reason(error))
     if seconds > max_seconds:
         error = f"it lasts {seconds:.2f} s, and at most {max_seconds:g} s are embedded whole: raise --max-seconds"
@@ -117,12 +127,25 @@ def _read(sound: Sound, *, sample_rate: int, max_seconds: float) -> Sound:
     except StorageError as error:
         return replace(sound, error=str(error), withheld=error)
     except Exception as error:
+        _raise_if_lacking(error, sound.clip)
         return replace(sound, error=_reason(error), content=None)
     seconds = len(block.waveform) / sample_rate
     if seconds > max_seconds:
         error = f"it lasts over {max_seconds:g} s, the most that is embedded whole, though its header says less"
         return Sound(sound.clip, error=error)
     return Sound(sound.clip, seconds, block.waveform)
+
+
+def _raise_if_lacking(error: BaseException, clip: Clip) -> None:
+    """Do not take for a fault of a file what is one of the machine."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # FFmpeg says that memory is lacking where a damaged file asks for too much of it.
+        if isinstance(cause, MemoryError) and not isinstance(cause, FFmpegError):
+            raise cause
+        if isinstance(cause, OSError) and cause.errno in LACKING and not isinstance(cause, FFmpegError):
+            raise StorageError(f"{clip.path}: {cause.strerror}, so it is not read; run again to go on") from error
+        cause = cause.__cause__
 
 
 def _reason(error: Exception) -> str:

@@ -8,13 +8,16 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from lapis.search.claims import Claims, slot_of
-from lapis.search.columns import File, Labels, Stamp, carried, hash_of, rows_of
+from lapis.search.columns import File, Labels, Stamp, carried, concatenated, hash_of, rows_of
 from lapis.search.hearing_files import FileHearing
 from lapis.search.labels import own_labels
 from lapis.search.windows_table import Known, WindowsTable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 GROUP_FILES = 64
 """Looked up in the table together."""
@@ -47,6 +50,16 @@ class Task:
     """Files of the table below this folder, and not among those found, are gone; nothing is gone without."""
     labels: Mapping[Path, Labels] | None = None
     """What is told of files; where nothing is, a file keeps what it had, and a new one has what its header says."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Takeover:
+    """The rows of one file as those of another with the same content."""
+
+    file: File
+    source: Path
+    rows: "pa.Table"
+    is_moved: bool
 
 
 @dataclass(eq=False)
@@ -98,7 +111,12 @@ class Update:
     def _run(self, task: Task) -> None:
         found = set(task.found)
         known = self.table.stamps(below=task.root) if task.root else self.table.stamps(paths=found)
-        self._gone = {path for path in known.keys() - found if task.root}
+        if task.root and known and not found:
+            raise ValueError(
+                f"{task.root} has no sounds, and the index has {len(known)} files of it: is its disk mounted? "
+                f"If they are to go, `lapis index remove {task.root}` does it"
+            )
+        self._gone = {path for path in known.keys() - found if task.root and _is_gone(path)}
         todo = self._to_read(task, known=known)
         self._total = len(todo)
         slots: dict[int, list[File]] = {}
@@ -109,7 +127,8 @@ class Update:
             self._round({slot: slots[slot]}, task=task, wait=True)
         # What the table has of a file that can no longer be read describes sound that is no longer there.
         stale = {path for path, _ in self.failed} & known.keys()
-        self._gone -= {path for path in self._gone if path.exists()}  # it came while we worked, and others have it
+        stale -= {path for path, now in self.table.stamps(paths=stale).items() if now != known[path]}  # others heard it
+        self._gone -= {path for path in self._gone if not _is_gone(path)}  # it came while we worked, and others have it
         if stale or self._gone:
             self.table.delete(stale | self._gone)
             self._is_written = True
@@ -162,14 +181,19 @@ class Update:
 
     def _new_files(self, slots: Mapping[int, list[File]], *, left: list[int], task: Task, wait: bool) -> Iterator[File]:
         """The files that have to be heard; all others are settled on the way."""
+        group: list[File] = []
         for slot, files in slots.items():
             claim = self.claims.take(slot, wait=wait)
             if claim is None:
                 left.append(slot)
                 continue
             self._held[slot], self._unsettled[slot] = claim, len(files)
-            for begin in range(0, len(files), GROUP_FILES):
-                yield from self._not_carried(files[begin : begin + GROUP_FILES], task=task)
+            for file in files:
+                group.append(file)
+                if len(group) == GROUP_FILES:
+                    yield from self._not_carried(group, task=task)
+                    group.clear()
+        yield from self._not_carried(group, task=task)
 
     def _not_carried(self, files: Sequence[File], *, task: Task) -> Iterator[File]:
         """Of a group of files, those whose content the table has nowhere."""
@@ -188,42 +212,59 @@ class Update:
                 self._step()
                 self._fail(file, str(error))
                 continue
-            file.labels = told or (before.labels if before else own_labels(file.path))
+            file.labels = told or (before.labels if before else None)
             hashed.append(file)
         copies = self.table.with_content({file.audio_hash: file.stamp.size for file in hashed})
+        takeovers: list[_Takeover] = []
         for file in hashed:
             same = copies.get(file.audio_hash, [])
-            source = file.path if file.path in same else next((path for path in same if path in self._gone), None)
-            source = source or next(iter(same), None)
-            if source is not None and self._carry(file, source=source, known=known):
-                copies[file.audio_hash] = [file.path, *same]
+            takeover = self._takeover(file, same=same)
+            if takeover is None:
+                if file.path in known:
+                    self._were_there.add(file.path)
+                file.labels = file.labels or own_labels(file.path)
+                yield file
                 continue
-            if file.path in known:
-                self._were_there.add(file.path)
-            yield file
+            if takeover.is_moved:
+                self._gone.discard(takeover.source)
+            same.append(file.path)  # what takes the rows of a file that has moved has them, once this is written
+            takeovers.append(takeover)
+            if sum(of.rows.num_rows for of in takeovers) >= self.commit_windows:
+                self._commit_takeovers(takeovers, known=known)
+        self._commit_takeovers(takeovers, known=known)
 
-    def _carry(self, file: File, *, source: Path, known: Mapping[Path, Known]) -> bool:
-        """Take over the rows of a file of the same content, if they are there still; all of it in one commit."""
-        rows = self.table.rows_of(source, audio_hash=file.audio_hash)
-        if not rows.num_rows:
-            return False
-        is_moved = source in self._gone
-        if is_moved and file.labels == Labels():
-            file.labels = Labels(tuple(rows["tags"][0].as_py()), rows["text"][0].as_py())
-        new_rows = carried(rows, file, width=self.hearing.width)
-        self.table.replace(new_rows, of={file.path, source} if is_moved else {file.path})
+    def _takeover(self, file: File, *, same: Sequence[Path]) -> "_Takeover | None":
+        """The rows of a file of the same content, if one has them still: of this file before it was touched, of one
+        that is gone, or of any."""
+        for source in sorted(same, key=lambda path: (path != file.path, path not in self._gone)):
+            rows = self.table.rows_of(source, audio_hash=file.audio_hash)
+            if rows.num_rows:
+                is_moved = source in self._gone
+                if is_moved:
+                    file.labels = file.labels or Labels(tuple(rows["tags"][0].as_py()), rows["text"][0].as_py())
+                file.labels = file.labels or own_labels(file.path)
+                return _Takeover(file, source, carried(rows, file, width=self.hearing.width), is_moved)
+        return None
+
+    def _commit_takeovers(self, takeovers: "list[_Takeover]", *, known: Mapping[Path, Known]) -> None:
+        """Write the rows that were taken over, and delete those of the files that moved, in one commit."""
+        if not takeovers:
+            return
+        gone = {of.source for of in takeovers if of.is_moved}
+        self.table.replace(concatenated([of.rows for of in takeovers]), of=gone | {of.file.path for of in takeovers})
         self._is_written = True
-        if source == file.path:
-            self.relabelled += known[file.path].labels != file.labels
-        elif is_moved:
-            self._gone.discard(source)
-            self.moved += 1
-        else:
-            self.changed += file.path in known
-            self.added += file.path not in known
-        self._step()
-        self._settle(file)
-        return True
+        for of in takeovers:
+            path = of.file.path
+            if of.source == path:
+                self.relabelled += known[path].labels != of.file.labels
+            elif of.is_moved:
+                self.moved += 1
+            else:
+                self.changed += path in known
+                self.added += path not in known
+            self._step()
+            self._settle(of.file)
+        takeovers.clear()
 
     def _commit(self, ready: list[File]) -> None:
         if ready:
@@ -251,3 +292,14 @@ class Update:
         self._done += 1
         if self.progress:
             self.progress(self._done, self._total)
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether nothing is there; not where a folder or a disk does not let us see."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

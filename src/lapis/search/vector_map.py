@@ -28,8 +28,12 @@ FEW_KEYS = 20_000
 KEPT_CONDITIONS = 8
 
 
+class MapOutdatedError(ValueError):
+    """The table has changed since its map was made."""
+
+
 @dataclass(frozen=True)
-class Stamp:
+class MapStamp:
     """What a map was made of, and what was measured of it."""
 
     format: int
@@ -55,6 +59,12 @@ class Stamp:
     graph_bytes: int
     rows_name: str
 
+    def __str__(self) -> str:
+        return (
+            f"map of {self.rows:,} rows, {self.look} candidates: recall@{self.depth} {self.recall_rows:.3f} for its "
+            f"own rows, {self.recall_far:.3f} for vectors far from them, {self.goal:.2f} asked for"
+        )
+
     def is_of(self, table: Any) -> bool:
         """Whether the table has just this version."""
         return self.version == table.version and self.made == version_time(table)
@@ -65,7 +75,7 @@ class VectorMap:
     """An open map, its graph on the disk. Several threads may ask it at once."""
 
     folder: Path
-    stamp: Stamp
+    stamp: MapStamp
     graph: Any = field(repr=False)
     rows: "pa.Table" = field(repr=False)
     """The kept columns of all rows, with their numbers in the table and their keys in the graph, which rise."""
@@ -88,7 +98,7 @@ class VectorMap:
                 f"build it anew"
             )
         if table is not None and not stamp.is_of(table):
-            raise ValueError(
+            raise MapOutdatedError(
                 f"the map in {folder} is of version {stamp.version} of the table ({stamp.made}), which now has version "
                 f"{table.version}: refresh it"
             )
@@ -120,15 +130,15 @@ class VectorMap:
             table: that the map is of; needed for a condition.
 
         Raises:
-            ValueError: a condition comes without its table, or with one that has changed since.
+            MapOutdatedError: the table that comes with a condition has changed.
         """
         vector = vector.astype(np.float32)
         total = left = len(self.keys)
         allowed = None
         if where is not None:
-            if table is None or table.version != self.stamp.version:
-                raise ValueError(f"a condition needs the table in version {self.stamp.version}: refresh the map")
             allowed = self._allowed_by(where, table=table)
+            if table.version != self.stamp.version:  # its rows have other numbers now
+                raise MapOutdatedError(f"a condition needs the table in version {self.stamp.version}: refresh the map")
             left = int(allowed.sum())
         count = depth if allowed is None else int(1.5 * depth * total / max(left, 1)) + 1
         while (allowed is None or left > FEW_KEYS) and count < total / 4:
@@ -172,7 +182,7 @@ class VectorMap:
         return kept
 
 
-def read_stamp(folder: Path) -> Stamp:
+def read_stamp(folder: Path) -> MapStamp:
     """What the map in a folder says of itself.
 
     Raises:
@@ -183,7 +193,7 @@ def read_stamp(folder: Path) -> Stamp:
         raise ValueError(f"there is no map in {folder}: build one")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        stamp = Stamp(**{**content, "columns": tuple(content["columns"])})
+        stamp = MapStamp(**{**content, "columns": tuple(content["columns"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the map in {folder} is damaged ({STAMP_NAME}: {error!r}): build it anew") from error
     if stamp.format != FORMAT:

@@ -89,6 +89,7 @@ class WindowsTable:
                 .when_matched_update_all()
                 .when_not_matched_insert_all()
                 .when_not_matched_by_source_delete(is_one_of("path", of))
+                .use_index(False)  # with the index on paths, 512 rows into 320,000 took 1.1 s in place of 0.08 s
                 .execute(rows)
             )
 

@@ -47,7 +47,7 @@ class Embedded(BaseModel):
 
 
 class Found(BaseModel):
-    """A stretch of an indexed file and its cosine to the query."""
+    """A stretch of an indexed file and its cosine to the query; what is probable is told of a query of words alone."""
 
     id: str
     name: str
@@ -140,6 +140,8 @@ class Model(BaseModel):
     sample_rate: int
     calibrated: bool
     sound_seconds: float
+    body_bytes: int
+    results: int
     folders: bool
 
 

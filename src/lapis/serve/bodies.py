@@ -38,9 +38,10 @@ class Embeddings(Body):
 
 
 class Search(Body):
-    """Words or a sound to search by."""
+    """Words or a sound to search by, or both."""
 
     query: str = ""
+    unlike: str = Field("", description="Words for what is not wanted: the ranking is lowered by half their cosine.")
     audio: str = Field("", description=AUDIO)
     limit: int = Field(10, ge=1)
     below: str = Field("", description="A folder among the names of files, and all folders in it.")

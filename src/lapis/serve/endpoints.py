@@ -75,7 +75,9 @@ class Endpoints:
         can += ["search"] * (service.index is not None) + ["caption"] * (service.captioner is not None)
         about = {"identity": service.identity, "width": service.embedder.width, "can": can}
         about |= {"sample_rate": service.embedder.sample_rate, "calibrated": service.calibration is not None}
-        about |= {"sound_seconds": service.limits.sound_seconds, "folders": self.root is not None}
+        limits = service.limits
+        about |= {"sound_seconds": limits.sound_seconds, "body_bytes": limits.body_bytes, "results": limits.results}
+        about |= {"folders": self.root is not None}
         return {"id": service.name, "object": "model", "created": 0, "owned_by": "lapis", **about}
 
     async def embeddings(self, of: Asked[Embeddings]) -> dict[str, Any]:
@@ -103,19 +105,18 @@ class Endpoints:
         return {"object": "list", "data": data, "model": service.name, "usage": usage}
 
     async def search(self, of: Asked[Search]) -> dict[str, Any]:
-        """The stretches of indexed files that are nearest to words, or to a sound."""
+        """The stretches of indexed files that are nearest to words, to a sound, or to both, and unlike other words."""
         fields, service = of.fields, self.service
         if fields.limit > service.limits.results:
             raise Refusal(422, f"limit: at most {service.limits.results}", "field", "limit")
         where = self._where(fields)
         by_sound = bool(of.files or fields.audio)
-        if bool(fields.query.strip()) == by_sound:
-            raise Refusal(422, "expected a query or a sound, one of the two", "field", "query")
-        if by_sound:
-            (waveform,) = await service.decode([of.sound()], name="audio")
-            hits = await service.search_like(waveform, limit=fields.limit, where=where)
-        else:
-            hits = await service.search_text(fields.query, limit=fields.limit, where=where)
+        if not (fields.query.strip() or by_sound):
+            raise Refusal(422, "expected a query, a sound, or both", "field", "query")
+        waveform = (await service.decode([of.sound()], name="audio"))[0] if by_sound else None
+        hits = await service.search(
+            text=fields.query.strip(), waveform=waveform, unlike=fields.unlike.strip(), limit=fields.limit, where=where
+        )
         data = [self._told(hit) for hit in hits]
         return {"object": "list", "data": data, "nothing_matches": nothing_matches(hits), "model": service.name}
 

@@ -63,11 +63,17 @@ class Gate:
         self.paths, self.loopback_names = paths, loopback_names
         self.public, self.tickets = public, tickets
         self.rate = Rate(service.limits.requests_a_minute)
-        self.uploading = self.at_once = 0
+        self.uploading = 0
+        self._begun: set[_Answer] = set()
         service.metrics.uploading.set_function(lambda: self.uploading)
         service.metrics.at_once.set_function(lambda: self.at_once)
         self.draining = False
         self.discard_seconds = DISCARD_SECONDS
+
+    @property
+    def at_once(self) -> int:
+        """Requests being answered. One whose end is on its way is none: its client may ask again when it has it."""
+        return sum(not answer.ended for answer in self._begun)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the beginning and end of the app."""
@@ -109,7 +115,9 @@ class Gate:
             return
         client = scope["lapis.client"] = self._client(scope, headers)
         if self.draining:
-            raise Refusal(503, "the server is about to stop", "stopping", retry_seconds=5.0)
+            # Who comes again on the same connection would keep the server from ending.
+            headers = {"connection": "close"}
+            raise Refusal(503, "the server is about to stop", "stopping", retry_seconds=5.0, headers=headers)
         self.rate.count(client)
         self._check_room()
         self.uploading += 1
@@ -122,11 +130,11 @@ class Gate:
             self.uploading -= 1
         # Who is slow to send takes nobody's place until now.
         self._check_room()
-        self.at_once += 1
+        self._begun.add(answer)
         try:
             await self._answered(scope, body, content, answer)
         finally:
-            self.at_once -= 1
+            self._begun.discard(answer)
 
     def _check_room(self) -> None:
         if self.at_once >= self.service.limits.requests_at_once:
@@ -251,7 +259,7 @@ class _Body:
 
 
 class _Answer:
-    """The way out, which knows whether an answer has begun."""
+    """The way out, which knows whether an answer has begun, and whether all of it has been sent or is about to be."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -263,9 +271,9 @@ class _Answer:
             self.begun, self.status = True, message["status"]
             headers = [*message.get("headers", []), NOT_SNIFFED]
             message = {**message, "headers": list(dict.fromkeys(headers))}
-        await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self.ended = True
+        await self._send(message)
 
     async def refuse(self, refusal: Refusal, scope: Scope, *, whole: bool) -> None:
         """Say why, if nothing has been said yet."""

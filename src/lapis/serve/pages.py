@@ -6,14 +6,12 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
+SCRIPTS = ("drawing", "drop", "elements", "hit", "keyboard", "page", "player", "server", "words")
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/page/server.js": ("server.js", "text/javascript; charset=utf-8"),
-    "/page/drawing.js": ("drawing.js", "text/javascript; charset=utf-8"),
-    "/page/words.js": ("words.js", "text/javascript; charset=utf-8"),
     "/page/icon.svg": ("icon.svg", "image/svg+xml"),
+    **{f"/page/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8") for name in SCRIPTS},
 }
 POLICY = "; ".join((
     "default-src 'none'",

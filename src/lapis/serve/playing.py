@@ -13,6 +13,8 @@ from lapis import audio
 from lapis.serve.catalogue import Recording
 
 HEAD_BYTES = 64
+WAV_HEAD_BYTES = 1 << 16
+"""Field recorders write pages about the take before the coding."""
 WAV_HEADER_BYTES = 44
 MOST_WAV_BYTES = 0xFFFF_FFFF - WAV_HEADER_BYTES
 WAV_CODINGS = (1, 3, 6, 7, 0xFFFE)
@@ -52,7 +54,7 @@ def playable(recording: Recording) -> Playable:
     if not recording.is_unchanged:
         raise Changed
     with recording.path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
+        head = file.read(WAV_HEAD_BYTES)
     kind = kind_of(head)
     if kind == "audio/mp4" and audio.info(recording.path).format.partition("/")[2] not in ("aac", "mp3", "opus"):
         kind = None
@@ -62,8 +64,9 @@ def playable(recording: Recording) -> Playable:
 def kind_of(head: bytes) -> str | None:
     """What a browser calls a file that begins so; None where not every browser plays it."""
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        coding = re.search(rb"fmt ....(..)", head, re.DOTALL)
+        coding = re.search(rb"fmt [\x10\x12\x28]\0\0\0(..)", head, re.DOTALL)
         return "audio/wav" if coding and int.from_bytes(coding[1], "little") in WAV_CODINGS else None
+    head = head[:HEAD_BYTES]
     if head[:4] == b"fLaC":
         return "audio/flac"
     if head[:4] == b"OggS":

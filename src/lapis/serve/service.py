@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Float
 
 from lapis import audio
 from lapis.calibration import Calibrated, Calibration
@@ -17,8 +18,10 @@ from lapis.model import Embedder, check_texts
 from lapis.search.filters import Filter
 from lapis.search.frame_grid import Listening
 from lapis.search.frames import hears_densely
-from lapis.search.index import METADATA_NAME, Hit, Index
+from lapis.search.index import Hit, Index
 from lapis.search.localise import Locations, Rule, locate
+from lapis.search.place import Place, explained
+from lapis.search.query import UNLIKE_WEIGHT
 from lapis.serve.batching import Batcher, Turn, in_thread
 from lapis.serve.limits import Budget, Limits
 from lapis.serve.metrics import Metrics
@@ -39,7 +42,7 @@ class Service:
         embedder: Embedder,
         *,
         name: str,
-        index: Path | None = None,
+        index: Path | str | None = None,
         captioner: Captioner | None = None,
         limits: Limits | None = None,
     ) -> None:
@@ -48,7 +51,7 @@ class Service:
         Args:
             embedder: the model.
             name: what clients call it.
-            index: folder of an index that it made.
+            index: folder or address of an index that it made.
             captioner: what describes sounds, where the model learned it.
             limits: see there.
 
@@ -133,25 +136,37 @@ class Service:
         costs = [len(waveform) / self.embedder.sample_rate for waveform in waveforms]
         return await _or_refused(self._sounds(waveforms, costs=costs))
 
-    async def search_text(self, text: str, *, limit: int, where: Filter | None = None) -> list[Hit]:
-        """What lies nearest to words, as `Index.search_text` gives it.
+    async def search(
+        self,
+        *,
+        text: str = "",
+        waveform: Waveform | None = None,
+        unlike: str = "",
+        limit: int,
+        where: Filter | None = None,
+    ) -> list[Hit]:
+        """What lies nearest to words, to a sound or to both, and less near to other words: as `Index.search_query`
+        has it, with towers that are shared with other requests.
 
         Raises:
-            Refusal: there is no index, it cannot be read now, or the text is none.
+            Refusal: there is no index, it cannot be read now, or a text is none.
         """
-        self._index()
-        vectors = await self.texts([text], name="query")
-        known = _Known(vectors, self.identity, self.embedder.sample_rate, self.embedder.width, self.calibration)
-        return await self.of_index(lambda index: index.search_text(text, embedder=known, limit=limit, **_told(where)))
-
-    async def search_like(self, waveform: Waveform, *, limit: int, where: Filter | None = None) -> list[Hit]:
-        """What lies nearest to a sound: as `Index.search_like`, its windows together with other requests."""
-        index, rate = self._index(), self.embedder.sample_rate
-        seconds = index.table.metadata.window_seconds
-        blocks = audio.blocks(waveform, sample_rate=rate, array_rate=rate, block_seconds=seconds)
-        vectors = await self.sounds([block.waveform for block in blocks])
-        total = vectors.astype(np.float64).sum(axis=0)
-        return await self.of_index(lambda index: index.search(total, limit=limit, **_told(where)))
+        rate, seconds = self.embedder.sample_rate, self._index().table.metadata.window_seconds
+        said = await self.texts([text], name="query") if text else None
+        if said is not None and waveform is None and not unlike:
+            known = _Known(said, self.identity, rate, self.embedder.width, self.calibration)
+            return await self.of_index(
+                lambda index: index.search_text(text, embedder=known, limit=limit, **_told(where))
+            )
+        wanted = [] if said is None else [_unit(said[0])]
+        if waveform is not None:
+            blocks = audio.blocks(waveform, sample_rate=rate, array_rate=rate, block_seconds=seconds)
+            heard = await self.sounds([block.waveform for block in blocks])
+            wanted.append(_unit(heard.sum(axis=0, dtype=np.float64)))
+        vector = _unit(np.mean(wanted, axis=0))
+        if unlike:
+            vector = vector - UNLIKE_WEIGHT * _unit((await self.texts([unlike], name="unlike"))[0])
+        return await self.of_index(lambda index: index.search(vector, limit=limit, **_told(where)))
 
     async def locate(self, waveform: Waveform, *, texts: Sequence[str], listening: Listening, rule: Rule) -> Locations:
         """When texts are heard in a sound; the model does nothing else meanwhile."""
@@ -229,11 +244,20 @@ class Service:
             Refusal: there is no index, or it cannot be read now.
         """
         kept = self._index()
+
+        def read() -> R:
+            with explained(kept.place, doing="read"):  # the work may ask the table itself
+                return work(kept.open())
+
         try:
-            return await in_thread(self._others, lambda: work(kept.open()))
+            return await in_thread(self._others, read)
         except ValueError:  # it tells of folders
             log.exception("the index cannot be searched")
             raise Refusal(503, "the index cannot be searched now", "index", retry_seconds=10.0) from None
+
+
+def _unit(vector: Float[np.ndarray, "_width"]) -> Float[np.ndarray, "_width"]:
+    return vector / np.linalg.norm(vector.astype(np.float64))
 
 
 def _told(where: Filter | None) -> dict[str, Any]:
@@ -243,10 +267,10 @@ def _told(where: Filter | None) -> dict[str, Any]:
 class _KeptOpen:
     """An index that is opened again where it was made anew."""
 
-    def __init__(self, folder: Path, *, identity: str) -> None:
-        self.folder, self.identity = folder, identity
-        self._stamp = self._stamped()
-        self.table = Index.open(folder, embedder_identity=identity)
+    def __init__(self, folder: Path | str, *, identity: str) -> None:
+        self.place, self.identity = Place(folder), identity
+        self._stamp = self.place.stamp()
+        self.table = self._opened()
 
     def open(self) -> Index:
         """As it is now.
@@ -254,18 +278,14 @@ class _KeptOpen:
         Raises:
             ValueError: it is not there any more, or another model's.
         """
-        stamp = self._stamped()
+        stamp = self.place.stamp()
         if stamp != self._stamp:
-            self.table = Index.open(self.folder, embedder_identity=self.identity)
+            self.table = self._opened()
             self._stamp = stamp
         return self.table
 
-    def _stamped(self) -> tuple[int, int] | None:
-        try:
-            status = (self.folder / METADATA_NAME).stat()
-        except OSError:
-            return None  # opening it says more
-        return status.st_ino, status.st_mtime_ns
+    def _opened(self) -> Index:
+        return Index.open(self.place.folder, embedder_identity=self.identity)
 
 
 @dataclass

@@ -5,6 +5,7 @@ counted, so that what is told stays near to now; or, of a recording, whoever fil
 """
 
 import io
+import os
 import threading
 import time
 from collections import deque
@@ -160,6 +161,8 @@ def _contents(file: Any, *, pcm: Pcm, grows: bool) -> Iterator[bytes]:
             yield content
         elif not grows:
             return
+        elif os.fstat(file.fileno()).st_size < file.tell():
+            raise ValueError(f"{file.name} has become shorter: whoever writes it has begun anew, and so must this")
         else:
             yield b""
             time.sleep(POLL_SECONDS)

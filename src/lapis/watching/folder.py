@@ -41,7 +41,7 @@ def ready_files(
 
     Raises:
         ValueError: there is no such folder at the beginning. One that is away later, as a network disk may be, is
-            looked for again.
+            looked for again; so is one that has become empty, as the place of such a disk is.
     """
     if not (every_seconds > 0 and settle_seconds >= 0):
         raise ValueError(f"expected seconds above 0, got {every_seconds} and {settle_seconds}")
@@ -53,7 +53,7 @@ def ready_files(
     waiting: dict[Path, tuple[_Seen, float]] = {}
     while not stopped():
         found, now = _look(folder), time.monotonic()
-        if found is not None:
+        if found is not None and (found or not told):
             ready = []
             for path, seen in found.items():
                 if told.get(path) == seen:

@@ -79,13 +79,13 @@ def follow(
         piece = now
         found: list[Heard] = []
         if piece.lost_samples:
+            found += _rest(live, resampler)
             lost = piece.lost_samples / sample_rate
-            account.seconds, account.lost_seconds, untold = (
-                account.seconds + lost,
-                account.lost_seconds + lost,
-                untold + lost,
-            )
-            found += live.lost(lost)
+            account.seconds += lost
+            account.lost_seconds += lost
+            untold += lost
+            # Counted from the account, so that the fractions of samples of many gaps do not add up.
+            found += live.lost(account.seconds - live.seconds)
             resampler = _resampler(sample_rate, rate)
         account.seconds += len(piece.waveform) / sample_rate
         found += live.hear(resampler.resample_chunk(piece.waveform) if resampler else piece.waveform)
@@ -95,8 +95,7 @@ def follow(
             untold, told_at = 0.0, time.monotonic()
     buffer.close()
     if piece is not None:
-        rest = live.hear(resampler.resample_chunk(np.zeros(0, np.float32), last=True)) if resampler else []
-        yield from _told([*rest, *live.lost(0.0)], piece, account)
+        yield from _told([*_rest(live, resampler), *live.lost(0.0)], piece, account)
     if untold:
         yield Lost(untold)
 
@@ -105,6 +104,11 @@ def _resampler(from_rate: int, to_rate: int) -> soxr.ResampleStream | None:
     if from_rate == to_rate:
         return None
     return soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="HQ")
+
+
+def _rest(live: Live, resampler: soxr.ResampleStream | None) -> list[Heard]:
+    """What is heard in what the resampler holds back, when no more comes behind it."""
+    return live.hear(resampler.resample_chunk(np.zeros(0, np.float32), last=True)) if resampler else []
 
 
 def _told(found: list[Heard], piece: Piece, account: Account) -> Iterator[Told]:

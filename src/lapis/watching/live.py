@@ -28,7 +28,7 @@ Scores = Float64[np.ndarray, "texts"]
 
 
 @dataclass(frozen=True)
-class Hearing:
+class StreamListening:
     """How a stream is heard.
 
     Raises:
@@ -94,7 +94,7 @@ class _Limits:
 class Live:
     """Hears a stream piece by piece."""
 
-    def __init__(self, embedder: Embedder, *, texts: Sequence[str], hearing: Hearing | None = None) -> None:
+    def __init__(self, embedder: Embedder, *, texts: Sequence[str], listening: StreamListening | None = None) -> None:
         """`embedder.calibration`, if it has one, decides, and must be of its weights.
 
         Raises:
@@ -103,15 +103,15 @@ class Live:
         check_texts(texts)
         if not len(texts):
             raise ValueError("expected a text to listen for, got none")
-        self.embedder, self.texts, self.hearing = embedder, tuple(texts), hearing or Hearing()
+        self.embedder, self.texts, self.listening = embedder, tuple(texts), listening or StreamListening()
         self.vectors: Vectors = embedder.embed_text(list(texts))
         self.calibration = embedder.calibration if isinstance(embedder, Calibrated) else None
         self.of_instants = self.calibration.frames_of("windows") if self.calibration else None
         rate = embedder.sample_rate
         self._length, self._hop = (
-            max(1, round(seconds * rate)) for seconds in (self.hearing.window_seconds, self.hearing.step_seconds)
+            max(1, round(seconds * rate)) for seconds in (self.listening.window_seconds, self.listening.step_seconds)
         )
-        self._known: deque[Scores] = deque(maxlen=round(self.hearing.usual_seconds / self.hearing.step_seconds))
+        self._known: deque[Scores] = deque(maxlen=round(self.listening.usual_seconds / self.listening.step_seconds))
         self._number = 0
         self._limits: _Limits | None = None
         self._begin(0.0)
@@ -173,7 +173,7 @@ class Live:
 
     def _final(self, *, ended: bool) -> list[Heard]:
         """Tell of the steps whose neighbours are known; of the others too, where no more come."""
-        half = self.hearing.smooth_steps // 2
+        half = self.listening.smooth_steps // 2
         found = []
         while self._told < self._recent_from + len(self._recent):
             last = self._recent_from + len(self._recent) - 1
@@ -196,8 +196,8 @@ class Live:
         limits = self._limits
         middle = self._origin + (self._told * self._hop + self._length / 2) / self.embedder.sample_rate
         # The first window speaks for what comes before its middle too.
-        begin = self._origin if self._told == 0 else middle - self.hearing.step_seconds / 2
-        end = middle + self.hearing.step_seconds / 2
+        begin = self._origin if self._told == 0 else middle - self.listening.step_seconds / 2
+        end = middle + self.listening.step_seconds / 2
         found = []
         for number, score in enumerate(scores.tolist()):
             now = self._open.get(number)
@@ -224,11 +224,11 @@ class Live:
     def _limits_now(self) -> _Limits:
         scores: Float[np.ndarray, "steps texts"] = np.stack(self._known)
         usual = np.zeros(len(self.texts))
-        seconds = len(scores) * self.hearing.step_seconds
+        seconds = len(scores) * self.listening.step_seconds
         if self.of_instants is not None:
             usual = self.of_instants.usual_of(self.vectors, medians=np.median(scores, axis=0), seconds=seconds)
-        if self.hearing.threshold is not None:
-            begin = until = np.full(len(self.texts), self.hearing.threshold)
+        if self.listening.threshold is not None:
+            begin = until = np.full(len(self.texts), self.listening.threshold)
         elif self.of_instants is not None:
             lift = -self.of_instants.usual_weight * usual
             begin, until = self.of_instants.begin_score + lift, self.of_instants.continue_score + lift
@@ -238,7 +238,9 @@ class Live:
         elif seconds < UNKNOWN_SECONDS:
             begin = until = np.full(len(self.texts), np.inf)
         else:
-            begin, until = (stands_out(scores, spreads=of) for of in (self.hearing.spreads, self.hearing.spreads / 2))
+            begin, until = (
+                stands_out(scores, spreads=of) for of in (self.listening.spreads, self.listening.spreads / 2)
+            )
         return _Limits(begin, until, usual)
 
     def _probability(self, number: int, score: float) -> float | None:

@@ -30,7 +30,7 @@ export function drawWaveform(canvas, view, hit) {
     const first = Math.floor((left / width) * peaks.length);
     const last = Math.max(first + 1, Math.floor(((left + BAR + GAP) / width) * peaks.length));
     const most = Math.max(...peaks.slice(first, last)) / loudest;
-    const tall = Math.max(1.5, Math.sqrt(most) * (height - 8));
+    const tall = Math.max(1.5, most ** 0.75 * (height - 8)); // so that what is quiet is seen too
     const within = left + BAR > begin && left < end;
     context.fillStyle = colour(within ? "--wave-hit" : "--wave");
     context.fillRect(left, (height - tall) / 2, BAR, tall);

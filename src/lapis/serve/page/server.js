@@ -1,7 +1,10 @@
 // What the page asks of its server. A key, where there is one, goes in a header and stays in this tab.
 
+import { get } from "/page/elements.js";
+
 const STORED = "lapis-key";
 const AGAIN = 3;
+const WRONG = "That is none of its keys.";
 let waiting = null;
 
 export class Refused extends Error {
@@ -10,6 +13,8 @@ export class Refused extends Error {
     this.status = status;
   }
 }
+
+export const hasKey = () => sessionStorage.getItem(STORED) !== null;
 
 export async function ask(path, { body = null, form = null, signal = null } = {}) {
   for (let attempt = 1; ; attempt += 1) {
@@ -22,11 +27,8 @@ export async function ask(path, { body = null, form = null, signal = null } = {}
       body: form ?? (body && JSON.stringify(body)),
       signal,
       credentials: "omit",
-    }).catch((error) => {
-      if (error.name === "AbortError") throw error;
-      throw new Refused(0, "The server does not answer.");
-    });
-    if (answer.ok) return answer.json();
+    }).catch(failedWith(form ? "The server does not answer, or the sound cannot be sent." : "The server does not answer."));
+    if (answer.ok) return answer.json().catch(failedWith("The server's answer breaks off."));
     if (answer.status === 401) {
       await keyAsked(key);
       continue;
@@ -38,25 +40,38 @@ export async function ask(path, { body = null, form = null, signal = null } = {}
       signal?.throwIfAborted();
       continue;
     }
-    throw new Refused(answer.status, told?.error?.message ?? `The server answers ${answer.status}.`);
+    throw new Refused(answer.status, told?.error?.message || `The server answers ${answer.status}.`);
   }
 }
 
+const failedWith = (sentence) => (error) => {
+  throw error.name === "AbortError" ? error : new Refused(0, sentence);
+};
+
 // One question for all requests that wait for it; `tried` is the key that was refused.
 function keyAsked(tried) {
-  waiting ??= new Promise((done) => {
-    const dialog = document.getElementById("key");
-    const value = document.getElementById("key-value");
-    document.getElementById("key-wrong").textContent = tried ? "That is none of its keys." : "";
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
-    dialog.querySelector("form").addEventListener("submit", (event) => {
+  waiting ??= new Promise((done, fail) => {
+    const dialog = get("key");
+    const value = get("key-value");
+    get("key-wrong").textContent = tried ? WRONG : "";
+    dialog.querySelector("form").onsubmit = (event) => {
       event.preventDefault();
-      sessionStorage.setItem(STORED, value.value.trim());
+      const key = value.value.trim();
       value.value = "";
+      if (!/^[\x21-\x7e]+$/.test(key)) { // a header has no others
+        get("key-wrong").textContent = WRONG;
+        return;
+      }
+      sessionStorage.setItem(STORED, key);
       waiting = null;
       dialog.close();
       done();
-    }, { once: true });
+    };
+    dialog.onclose = () => {
+      if (!waiting || dialog.open) return; // its event comes late
+      waiting = null;
+      fail(new Refused(401, "This server asks for a key."));
+    };
     dialog.showModal();
     value.focus();
   });

@@ -1,4 +1,4 @@
-// Numbers in words.
+// What numbers and queries mean, in words.
 
 export function clock(seconds, { tenth = false } = {}) {
   const tenths = tenth ? Math.round(seconds * 10) : Math.round(seconds) * 10;
@@ -33,10 +33,18 @@ export function times(count) {
   return ["not heard", "once", "twice"][count] ?? `${count} times`;
 }
 
-export function made(tag, { text = null, ...attributes } = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (text !== null) element.textContent = text;
-  element.append(...children);
-  return element;
+// What people write may be of any length and direction, and stands in a sentence of ours.
+function whole(words) {
+  const letters = [...words];
+  return `\u2068${letters.length > 80 ? `${letters.slice(0, 80).join("")}…` : words}\u2069`;
 }
+
+// What was asked for: words, a sound of some name, or both, and what it shall not be like.
+export function about({ words, name, unlike }) {
+  const wanted = [words && `“${whole(words)}”`, name && whole(name)].filter(Boolean).join(" and ");
+  return unlike ? `${wanted}, not like “${whole(unlike)}”` : wanted;
+}
+
+// Why a file of the index gives no sound.
+export const plain = (error) =>
+  error.status === 404 ? "This file has changed or gone since it was indexed." : error.message;
