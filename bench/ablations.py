@@ -213,9 +213,9 @@ def main() -> None:
         if variant.family in options.families
     ]
     found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
-    with ProcessPoolExecutor(
-        options.workers, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
-    ) as pool:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lapis.recipe"])  # imported once, not for every run
+    with ProcessPoolExecutor(options.workers, mp_context=context, max_tasks_per_child=1) as pool:
         running = {}
         for variant, seed in jobs:
             folder = options.runs / f"{variant.family}-{options.steps}" / variant.name / f"seed-{seed}"
