@@ -23,7 +23,7 @@ from lapis import recipe as recipes
 from lapis import saved
 from lapis.audio_encoders.slap import Slap
 from lapis.data.sample import Sample
-from lapis.data.sources import Tars
+from lapis.data.sources import SourceConfig, Tars
 from lapis.evaluation.embeddings import AudioEmbeddings, embed_samples
 from lapis.evaluation.linear import Fitting, LinearProbe
 from lapis.evaluation.retrieval import Retrieval
@@ -161,9 +161,22 @@ def measure(folder: Path, *, quick: bool) -> dict[str, float]:
             scores[f"{domain}, zero-shot"] = 100 * zero_shot(model, clips, languages=("eng_Latn",))
             scores[f"{domain}, zero-shot in other languages"] = 100 * zero_shot(model, clips, languages=OTHERS)
             scores[f"{domain}, linear probe"] = 100 * linear_probe(
-                model, samples, train=Tars(f"{corpus}-train-*.tar", domain=domain)
+                model, samples, train=Every(16 if quick else 1, Tars(f"{corpus}-train-*.tar", domain=domain))
             )
     return scores
+
+
+@dataclass(frozen=True)
+class Every:
+    """Every so manyth sample of a source."""
+
+    step: int
+    source: SourceConfig
+
+    def build(self) -> Sequence[Sample]:
+        """These samples."""
+        samples = self.source.build()
+        return samples if self.step == 1 else samples[:: self.step]
 
 
 def zero_shot(model: JointModel, clips: AudioEmbeddings, *, languages: Sequence[str]) -> float:
@@ -185,7 +198,7 @@ def zero_shot(model: JointModel, clips: AudioEmbeddings, *, languages: Sequence[
     return statistics.fmean(accuracies) if accuracies else 0.0
 
 
-def linear_probe(model: JointModel, samples: Sequence[Sample], *, train: Tars) -> float:
+def linear_probe(model: JointModel, samples: Sequence[Sample], *, train: SourceConfig) -> float:
     """Accuracy of a linear layer on mean tokens, over the clips whose class is among the training clips'."""
     known = {sample.label for sample in train.build()}
     clips = [sample for sample in samples if sample.label in known]
@@ -213,9 +226,9 @@ def main() -> None:
         if variant.family in options.families
     ]
     found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
-    with ProcessPoolExecutor(
-        options.workers, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
-    ) as pool:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lapis.recipe"])  # imported once, not for every run
+    with ProcessPoolExecutor(options.workers, mp_context=context, max_tasks_per_child=1) as pool:
         running = {}
         for variant, seed in jobs:
             folder = options.runs / f"{variant.family}-{options.steps}" / variant.name / f"seed-{seed}"

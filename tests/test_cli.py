@@ -1,16 +1,14 @@
 """The command line as a user meets it: a folder of sounds, a trained model, words in; and what it says of bad input."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 
+import processes
 import tiny
 from data.corpus import SAMPLE_RATE, sound_bytes
 from lapis import calibration
@@ -20,10 +18,7 @@ from lapis.hub import load
 
 
 def _lapis(*arguments, folder=None, **environment):
-    command = [sys.executable, "-m", "lapis.cli", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, env=os.environ | environment, timeout=120, check=False
-    )
+    return processes.lapis(*arguments, folder=folder, **environment)
 
 
 @pytest.fixture(scope="module")

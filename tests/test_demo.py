@@ -1,9 +1,8 @@
 """`make demo` in small: two steps of training, then everything else as it is, and one page that needs no other file."""
 
 import re
-import subprocess
-import sys
 
+import processes
 from lapis.search.index import Index
 
 SMALL = (
@@ -18,8 +17,7 @@ SMALL = (
 
 
 def test_demo_writes_a_page_that_stands_alone(root, tmp_path):
-    command = [sys.executable, str(root / "demo" / "demo.py"), "--out", str(tmp_path), "--set", *SMALL]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    answer = processes.python_script(root / "demo" / "demo.py", "--out", tmp_path, "--set", *SMALL, seconds=300)
     assert answer.returncode == 0, answer.stderr
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("<audio") == 15 and page.count("data:audio/ogg;base64,") == 15

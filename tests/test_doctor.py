@@ -3,9 +3,6 @@
 import copy
 import json
 import math
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import processes
 import tiny
 from lapis import doctor, probes
 from lapis import recipe as recipes
@@ -446,8 +444,7 @@ def run(tmp_path_factory):
 
 
 def _doctor(*arguments, folder):
-    command = [sys.executable, "-m", "lapis.cli", "doctor", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=os.environ, timeout=120, check=False)
+    return processes.lapis("doctor", *arguments, folder=folder)
 
 
 def test_the_command_says_one_line_a_check(run, tmp_path):

@@ -1,5 +1,8 @@
 """The sounds of a batch in one array, each decoded to where it is to lie: nothing is joined afterwards."""
 
+import weakref
+from collections import deque
+
 import numpy as np
 import torch
 
@@ -8,14 +11,48 @@ from lapis.shapes import Waveform
 
 FIRST_SAMPLES = 1 << 26
 """Room for more is made when they come: durations in other people's JSON may be wrong."""
+KEPT_ARRAYS = 8
+
+
+class Arrays:
+    """Arrays of batches, used again when nobody has the batch any more.
+
+    Memory that is new has to be cleared by the system first, which costs a clip of Opus a thirtieth of its decoding.
+    """
+
+    def __init__(self) -> None:
+        self._free: deque[Waveform] = deque(maxlen=KEPT_ARRAYS)
+
+    def take(self, samples: int) -> Waveform:
+        """An array of at least so many samples, with anything in it."""
+        try:
+            array = self._free.pop()
+        except IndexError:
+            array = np.empty(0, np.float32)
+        return array if len(array) >= samples else np.empty(samples, np.float32)
+
+    def lend(self, array: Waveform, *, samples: int) -> torch.Tensor:
+        """The first samples of an array as a tensor; when its last view is gone, the array is free."""
+        lent = array[:samples]
+        # Not through a lock: this may be called in any thread, in the middle of anything.
+        weakref.finalize(lent, self._free.append, array).atexit = False
+        return torch.from_numpy(lent)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Another process has its own."""
+        return {}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__init__()
 
 
 class Laid:
     """Sounds one after another."""
 
-    def __init__(self, *, samples: int) -> None:
+    def __init__(self, arrays: Arrays, *, samples: int) -> None:
         """With room for about so many samples; more is made where it is needed, by a copy."""
-        self._rows = np.empty(min(samples, FIRST_SAMPLES), np.float32)
+        self._arrays = arrays
+        self._rows = arrays.take(min(samples, FIRST_SAMPLES))
         self._filled = 0
         self._lengths: list[int] = []
 
@@ -37,8 +74,8 @@ class Laid:
         self._lengths.append(len(waveform))
 
     def ragged(self) -> Ragged:
-        """All of them, not copied."""
-        return Ragged(torch.from_numpy(self._rows[: self._filled]), tuple(self._lengths))
+        """All of them, not copied. To be called once, at the end: the array is the batch's then."""
+        return Ragged(self._arrays.lend(self._rows, samples=self._filled), tuple(self._lengths))
 
 
 def _is_at(place: Waveform, waveform: Waveform) -> bool:

@@ -17,7 +17,7 @@ from lapis.clock import taken, timed
 from lapis.data.ahead import expect
 from lapis.data.batching import Batch, Budget, Draw, Dropped, Plan, plan
 from lapis.data.kept import Kept
-from lapis.data.laying import Laid
+from lapis.data.laying import Arrays, Laid
 from lapis.data.mixture import Mixture
 from lapis.data.storage import StorageError
 from lapis.shapes import Waveform
@@ -123,6 +123,7 @@ class Reader(Dataset):
     def __init__(self, mixture: Mixture, *, budget: Budget, sample_rate: int, keep_bytes: int) -> None:
         self.mixture, self.budget, self.sample_rate = mixture, budget, sample_rate
         self._kept = Kept(keep_bytes)
+        self._arrays = Arrays()
 
     def __getitem__(self, planned: Plan) -> Batch | ValueError:
         """The sound and words of a plan. Draws that cannot be read are named in the batch, with the reason.
@@ -139,7 +140,7 @@ class Reader(Dataset):
     def _batch(self, planned: Plan) -> Batch | ValueError:
         with timed("storage"):
             expect(of for of in self.mixture.ranges(planned.draws) if str(of) not in self._kept)
-        laid = Laid(samples=self._expected_samples(planned))
+        laid = Laid(self._arrays, samples=self._expected_samples(planned))
         captions, draws, dropped = [], [], []
         rejected: list[str] = []
         for of_plan in planned.draws:
