@@ -6,8 +6,8 @@ and how far vectors are from those of the single process is told. Then rates: Ra
 and two plain shards, by turns in every round, since the machine may do other things too; the ratio of a round counts.
 A rate is taken between 50 % and 95 % of the rows, when all workers are at work; starting costs are told beside it.
 
-`--quick` is one round of plain shards over a few made sounds, by a model that has learned nothing: starting Ray alone
-would take longer.
+`--quick`, or no sounds, is one round of plain shards over a few made sounds, by a model that has learned nothing:
+starting Ray alone would take longer.
 """
 
 import argparse
@@ -213,8 +213,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of plain shards over made sounds")
     parser.add_argument("--out", type=Path, default=Path("bench/results/cluster.json"))
     options = parser.parse_args()
-    if not options.quick and not (options.sources and options.model):
-        parser.error("expected a folder of sounds and --model, or --quick")
+    options.quick = options.quick or options.sources is None
+    if not options.quick and not options.model:
+        parser.error("expected --model beside the sounds")
     results: dict[str, Any] = {"load": os.getloadavg(), "processors": os.cpu_count()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
