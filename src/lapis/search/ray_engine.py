@@ -111,7 +111,7 @@ def embed_with_ray(
 @contextmanager
 def _cluster(address: str, *, workers: int | None) -> Iterator[None]:
     """Be connected to a cluster while the block runs; without an address, one of this machine's own."""
-    import ray
+    import ray  # type: ignore[reportMissingImports]  (an extra, and large)
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     with redirect_stdout(sys.stderr):  # where Ray says which workers are lost; results are not mixed with it
@@ -128,7 +128,7 @@ def _cluster(address: str, *, workers: int | None) -> Iterator[None]:
 
 
 def _num_workers(gpus_per_worker: int) -> int:
-    import ray
+    import ray  # type: ignore[reportMissingImports]  (an extra, and large)
 
     kind = "GPU" if gpus_per_worker else "CPU"
     there = int(ray.cluster_resources().get(kind, 0))

@@ -138,7 +138,7 @@ class Pool:
 
     def _launch(self) -> tuple[Any, Any]:
         """A worker on its way, and what it will tell of its model."""
-        import ray
+        import ray  # type: ignore[reportMissingImports]  (an extra, and large)
 
         actor: Any = ray.remote(Worker).options(num_cpus=1, num_gpus=self.gpus_per_worker)
         worker = actor.remote(self.make, self.options, Path.cwd())
@@ -222,8 +222,8 @@ class Pool:
         Raises:
             _LostError: it will not.
         """
-        import ray
-        from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+        import ray  # type: ignore[reportMissingImports]  (an extra, and large)
+        from ray.exceptions import GetTimeoutError, RayError, RayTaskError  # type: ignore[reportMissingImports]  (an extra, and large)
 
         warn_at = time.monotonic() + late_after_seconds
         while True:

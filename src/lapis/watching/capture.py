@@ -175,7 +175,7 @@ def from_microphone(device: str, *, pcm: Pcm) -> Callable[[Buffer], None]:
         ValueError: `sounddevice` or its library is not there, or no device of this name.
     """
     try:
-        import sounddevice
+        import sounddevice  # type: ignore[reportMissingImports]  (an extra)
     except (ImportError, OSError) as error:
         raise ValueError(
             f"a microphone needs sounddevice and PortAudio ({error}): pip install 'lapis-audio[watch]'"
