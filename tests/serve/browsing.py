@@ -1,13 +1,11 @@
 """A server in a thread over real recordings, with a model trained to know their sounds, for a browser."""
 
-import asyncio
 import contextlib
-import signal
-import threading
 
 import numpy as np
 import soundfile
 import torch
+from serving import live
 
 import tiny
 from lapis import audio
@@ -19,9 +17,6 @@ from lapis.objectives.learner import Learner
 from lapis.ragged import Ragged
 from lapis.search.index import Index
 from lapis.serve.keys import Keys
-from lapis.serve.limits import Limits
-from lapis.serve.running import server_of
-from lapis.serve.service import Service
 
 RATE = 16_000
 PART_SECONDS = 2.0
@@ -86,29 +81,5 @@ def indexed(folder, sounds, model):
 @contextlib.contextmanager
 def serving(model, *, keys=(), root=None, index=None, limits=None):
     """The address of a server in a thread, on a free port of loopback."""
-    started, kept = threading.Event(), []
-
-    def work():
-        async def live():
-            service = Service(model, name="tiny", index=index, limits=limits or Limits())
-            server = server_of(service, host="127.0.0.1", port=0, keys=Keys(keys), root=root)
-            sockets = [server.config.bind_socket()]
-            kept.extend([server, sockets[0].getsockname()[1]])
-            task = asyncio.create_task(server.serve(sockets))
-            while not server.started:
-                await asyncio.sleep(0.005)
-            started.set()
-            await task
-
-        asyncio.run(live())
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert started.wait(20)
-    server, port = kept
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.handle_exit(signal.SIGTERM, None)
-        thread.join(20)
-        assert not thread.is_alive()
+    with live(model, keys=Keys(keys), root=root, index=index, limits=limits) as server:
+        yield server.address

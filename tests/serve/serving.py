@@ -81,36 +81,46 @@ async def client_of(embedder, *, keys=None, root=None, loopback_names=False, lim
 
 
 @contextlib.contextmanager
-def running(embedder, *, keys=None, root=None, index=None, **limits):
-    """A server in a thread on a free port of loopback; gives it and a function that connects."""
+def live(embedder, *, keys=None, root=None, index=None, limits=None):
+    """A server in a thread, on a free port of loopback; `server.place` is where it listens."""
     started, kept = threading.Event(), []
 
     def work():
-        async def live():
-            service = Service(embedder, name="tiny", index=index, limits=Limits(**limits))
+        async def serve():
+            service = Service(embedder, name="tiny", index=index, limits=limits or Limits())
             server = server_of(service, host="127.0.0.1", port=0, keys=keys or Keys(), root=root)
             sockets = [server.config.bind_socket()]
-            kept.extend([server, sockets[0].getsockname()])
-            server.address = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+            server.place = sockets[0].getsockname()
+            server.address = f"http://127.0.0.1:{server.place[1]}"
+            kept.append(server)
             task = asyncio.create_task(server.serve(sockets))
             while not server.started:
                 await asyncio.sleep(0.005)
             started.set()
             await task
 
-        asyncio.run(live())
+        asyncio.run(serve())
 
     thread = threading.Thread(target=work)
     thread.start()
     assert started.wait(20)
-    server, address = kept
+    (server,) = kept
     try:
-        yield server, lambda: socket.create_connection(address, timeout=20)
+        yield server
     finally:
-        embedder.open.set()
         server.handle_exit(signal.SIGTERM, None)
         thread.join(20)
         assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def running(embedder, *, keys=None, root=None, index=None, **limits):
+    """A live server and a function that connects to it; what the embedder holds back is let go at the end."""
+    with live(embedder, keys=keys, root=root, index=index, limits=Limits(**limits)) as server:
+        try:
+            yield server, lambda: socket.create_connection(server.place, timeout=20)
+        finally:
+            embedder.open.set()
 
 
 def answer_of(connection):

@@ -113,7 +113,10 @@ class Indexed:
         Raises:
             Refusal: the index has none, or the file has changed since.
         """
-        find: Callable[[Index], Recording | None] = lambda index: self.catalogue.find(number, index=index)  # noqa: E731
+
+        def find(index: Index) -> Recording | None:
+            return self.catalogue.find(number, index=index)
+
         found = await self.service.of_index(find)
         if found is None or not found.is_unchanged:
             raise _gone()
