@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def embed_with_ray(
 @contextmanager
 def _cluster(address: str, *, workers: int | None) -> Iterator[None]:
     """Be connected to a cluster while the block runs; without an address, one of this machine's own."""
-    import ray  # type: ignore[reportMissingImports]  (an extra, and large)
+    ray: Any = import_module("ray")  # an extra, and large: not there where types are checked
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     with redirect_stdout(sys.stderr):  # where Ray says which workers are lost; results are not mixed with it
@@ -128,7 +129,7 @@ def _cluster(address: str, *, workers: int | None) -> Iterator[None]:
 
 
 def _num_workers(gpus_per_worker: int) -> int:
-    import ray  # type: ignore[reportMissingImports]  (an extra, and large)
+    ray: Any = import_module("ray")  # an extra, and large: not there where types are checked
 
     kind = "GPU" if gpus_per_worker else "CPU"
     there = int(ray.cluster_resources().get(kind, 0))

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ class Pool:
 
     def _launch(self) -> tuple[Any, Any]:
         """A worker on its way, and what it will tell of its model."""
-        import ray  # type: ignore[reportMissingImports]  (an extra, and large)
+        ray: Any = import_module("ray")  # an extra, and large: not there where types are checked
 
         actor: Any = ray.remote(Worker).options(num_cpus=1, num_gpus=self.gpus_per_worker)
         worker = actor.remote(self.make, self.options, Path.cwd())
@@ -222,14 +223,14 @@ class Pool:
         Raises:
             _LostError: it will not.
         """
-        import ray  # type: ignore[reportMissingImports]  (an extra, and large)
-        from ray.exceptions import GetTimeoutError, RayError, RayTaskError  # type: ignore[reportMissingImports]  (an extra, and large)
+        ray: Any = import_module("ray")  # an extra, and large: not there where types are checked
+        errors: Any = import_module("ray.exceptions")
 
         warn_at = time.monotonic() + late_after_seconds
         while True:
             try:
                 return ray.get(asked, timeout=ASKED_SECONDS)
-            except GetTimeoutError:
+            except errors.GetTimeoutError:
                 if self._stop.is_set():
                     raise _StoppedError from None
                 if time.monotonic() > warn_at:
@@ -237,7 +238,7 @@ class Pool:
                     wanted = f"1 CPU and {self.gpus_per_worker} GPU"
                     warnings.warn(f"still no worker: it takes {wanted}, the cluster has free: {free}", stacklevel=2)
                     warn_at = math.inf
-            except RayTaskError as error:
+            except errors.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, ValueError) else RuntimeError(str(error.cause)) from error
-            except RayError as error:
+            except errors.RayError as error:
                 raise _LostError(str(error)) from error

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -175,7 +176,7 @@ def from_microphone(device: str, *, pcm: Pcm) -> Callable[[Buffer], None]:
         ValueError: `sounddevice` or its library is not there, or no device of this name.
     """
     try:
-        import sounddevice  # type: ignore[reportMissingImports]  (an extra)
+        sounddevice: Any = import_module("sounddevice")
     except (ImportError, OSError) as error:
         raise ValueError(
             f"a microphone needs sounddevice and PortAudio ({error}): pip install 'lapis-audio[watch]'"
