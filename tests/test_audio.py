@@ -1,8 +1,10 @@
 """Reading sound: every format seeks exactly, every bad input is refused by name, and hours fit in little memory."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -397,6 +399,13 @@ class TestTruncated:
 
 
 class TestUnusual:
+    def test_a_title_in_latin_1_is_no_reason_to_refuse_a_sound(self, tmp_path):
+        path = encode(tmp_path / "old.mp3", sweep(2), RATE, "libmp3lame", write_xing="0")
+        seconds = audio.info(path).seconds
+        with path.open("ab") as file:  # ID3v1
+            file.write(b"TAG" + b"M\xf6tley".ljust(124, b"\0") + b"\xff")
+        assert audio.info(path).seconds == seconds
+
     def test_mp3_of_varying_rate_without_a_length_is_read_to_its_end(self, tmp_path):
         """Libsndfile guesses the length from the first frames, and stops there."""
         samples = sweep(10, channels=1)
@@ -513,6 +522,47 @@ def test_no_ctrl_c_is_lost_while_bytes_are_decoded(files):
         finally:
             sys.setprofile(None)
     assert "read" in called and not [name for name in called if name.startswith("vio_")]
+
+
+def test_a_process_that_leaves_ctrl_c_to_its_parent_reads_the_same(files):
+    def sounds():
+        return [audio.read(path.read_bytes(), sample_rate=16_000) for path in files.values()]
+
+    expected = sounds()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        found = sounds()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(found) > 3 and all(map(np.array_equal, found, expected))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_process_that_is_forked_while_threads_open_files_can_open_files(files):
+    content = files["wav"].read_bytes()
+    ended = threading.Event()
+
+    def open_and_open() -> None:
+        while not ended.is_set():
+            audio.info(content)
+
+    threads = [threading.Thread(target=open_and_open) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    statuses = []
+    try:
+        for _ in range(60):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(10)  # it would wait for ever
+                audio.info(content)
+                os._exit(0)
+            statuses.append(os.waitpid(child, 0)[1])
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert set(statuses) == {0}
 
 
 def test_importing_does_not_import_torch():

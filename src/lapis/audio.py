@@ -11,6 +11,8 @@ import io
 import math
 import os
 import re
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -327,6 +329,13 @@ class _Forward(soundfile.SoundFile):
         return False
 
 
+if hasattr(os, "register_at_fork") and hasattr(soundfile.SoundFile, "_sf_error_lock"):
+    # soundfile opens every file under this lock. A process that is forked while a thread holds it, a worker of a
+    # DataLoader say, would wait for it for ever at its first file.
+    _opening: threading.Lock = soundfile.SoundFile._sf_error_lock
+    os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release)
+
+
 @contextlib.contextmanager
 def _open(source: Source, array_rate: int | None) -> Iterator[_Sound]:
     """Find out who reads the source."""
@@ -357,10 +366,10 @@ def _forward(source: File, stack: contextlib.ExitStack) -> _Forward:
         # By its full path, since libsndfile takes `-` for the standard input; as bytes, since a name need not be UTF-8.
         opened: Any = os.fsencode(Path(source).absolute())
         return _Forward(opened)
-    if not hasattr(os, "memfd_create"):
+    if not hasattr(os, "memfd_create") or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         return _Forward(io.BytesIO(source))
     # A file in memory, which libsndfile reads itself: of a Ctrl-C while it reads through Python nobody would hear, and
-    # the sound would end there.
+    # the sound would end there. (Worker processes, which leave Ctrl-C to their parent, do without.)
     descriptor = os.memfd_create("lapis-sound")
     stack.callback(os.close, descriptor)
     written = 0
@@ -466,7 +475,8 @@ def _container(content: io.BufferedIOBase, name: str) -> InputContainer:
     head = content.read(16)
     content.seek(0)
     try:
-        container = av.open(content, mode="r", options={"format_whitelist": CONTAINERS})
+        # Old tags are often Latin-1: a title that is not UTF-8 is no reason to refuse the sound.
+        container = av.open(content, mode="r", metadata_errors="replace", options={"format_whitelist": CONTAINERS})
     except (FFmpegError, ValueError) as error:
         raise AudioError(
             f"{name}: expected a sound file (wav, flac, ogg, opus, mp3, aiff, m4a, webm, ...), "
@@ -528,9 +538,9 @@ def _samples(
     try:
         for chunk in sound.chunks(begin, place):
             mono = _mono(chunk if end is None else chunk[: end - position])
-            finite = np.isfinite(mono)
-            if not finite.all():
-                at = f"{(position + int(np.argmin(finite))) / sound.sample_rate:.3f} s"
+            # The extremes, since a flag for every sample would cost a clip of Opus a hundredth of its decoding.
+            if len(mono) and not (math.isfinite(mono.max()) and math.isfinite(mono.min())):
+                at = f"{(position + int(np.argmin(np.isfinite(mono)))) / sound.sample_rate:.3f} s"
                 raise AudioError(f"{sound.name}: expected finite samples, but there is NaN or infinity at {at}")
             yield mono
             position += len(mono)
