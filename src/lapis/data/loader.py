@@ -16,6 +16,8 @@ from lapis import audio, distributed
 from lapis.clock import taken, timed
 from lapis.data.ahead import expect
 from lapis.data.batching import Batch, Budget, Draw, Dropped, Plan, plan
+from lapis.data.captions import Reject
+from lapis.data.crossing import Received, Sending, Sent, SharedArrays, marks_of_lent
 from lapis.data.kept import Kept
 from lapis.data.laying import Arrays, Laid
 from lapis.data.mixture import Mixture
@@ -30,9 +32,10 @@ AHEAD = 2
 class Reading:
     """How batches are read: by how many workers, and how much decoded sound each process may keep for the next epoch.
 
-    Decoding runs beside Python in threads as it does in processes. Threads pass their batches on as they are, where
-    processes copy them through shared memory, and what one keeps is there for all; but all that is not decoding,
-    storage or resampling takes its turn with the training loop. Processes are for a loop that must not wait (a GPU).
+    Decoding runs beside Python in threads as it does in processes. Threads pass their batches on as they are, and what
+    one keeps is there for all; but all that is not decoding, storage or resampling takes its turn with the training
+    loop. Processes are for a loop that must not wait (a GPU): their sound lies in memory that is shared, and only the
+    words are copied.
     """
 
     workers: int = 2
@@ -60,9 +63,10 @@ class Loader:
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
-        batches: Iterable[Batch | ValueError] = (
-            self._in_threads(plans) if self._reading.threads else self._in_processes(plans)
-        )
+        if not self._reading.workers:
+            batches: Iterable[Batch | ValueError] = map(self._reader.__getitem__, plans)
+        else:
+            batches = self._in_threads(plans) if self._reading.threads else self._in_processes(plans)
         asked = time.perf_counter()
         for read in batches:
             if isinstance(read, ValueError):
@@ -73,20 +77,23 @@ class Loader:
             yield replace(read, spent={**read.spent, "transfer": transfer})
             asked = time.perf_counter()
 
-    def _in_processes(self, plans: Iterator[Plan]) -> Iterable[Batch | ValueError]:
-        """Without workers, in this process."""
-        return DataLoader(
-            self._reader,
+    def _in_processes(self, plans: Iterator[Plan]) -> Iterator[Batch | ValueError]:
+        marks = marks_of_lent(self._reading.workers)
+        arrays, received = SharedArrays(marks), Received(marks)
+        coming: Iterable[Batch | Sent | ValueError] = DataLoader(
+            Sending(self._reader.laying_into(arrays), arrays),
             sampler=plans,
             batch_size=None,
             collate_fn=_unchanged,  # type: ignore[arg-type]  (torch's alias is not generic)
             num_workers=self._reading.workers,
-            prefetch_factor=AHEAD if self._reading.workers else None,
+            prefetch_factor=AHEAD,
             # Its own, since starting workers draws from it, and a resumed run must not draw more than the first.
             generator=torch.Generator(),
-            multiprocessing_context=None if self._mixture.may_fork or not self._reading.workers else "spawn",
+            multiprocessing_context=None if self._mixture.may_fork else "spawn",
             worker_init_fn=_leave_interrupts_to_the_parent,
         )
+        for read in coming:
+            yield received.batch(read) if isinstance(read, Sent) else read
 
     def _in_threads(self, plans: Iterator[Plan]) -> Iterator[Batch | ValueError]:
         pool = ThreadPoolExecutor(self._reading.workers, thread_name_prefix="lapis-reader")
@@ -103,7 +110,7 @@ class Loader:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _unchanged(read: Batch | ValueError) -> Batch | ValueError:
+def _unchanged(read: Batch | Sent | ValueError) -> Batch | Sent | ValueError:
     return read
 
 
@@ -123,7 +130,14 @@ class Reader(Dataset):
     def __init__(self, mixture: Mixture, *, budget: Budget, sample_rate: int, keep_bytes: int) -> None:
         self.mixture, self.budget, self.sample_rate = mixture, budget, sample_rate
         self._kept = Kept(keep_bytes)
+        self._keep_bytes = keep_bytes
         self._arrays = Arrays()
+
+    def laying_into(self, arrays: Arrays) -> "Reader":
+        """Another one that puts its batches there."""
+        reader = Reader(self.mixture, budget=self.budget, sample_rate=self.sample_rate, keep_bytes=self._keep_bytes)
+        reader._arrays = arrays
+        return reader
 
     def __getitem__(self, planned: Plan) -> Batch | ValueError:
         """The sound and words of a plan. Draws that cannot be read are named in the batch, with the reason.
@@ -140,27 +154,46 @@ class Reader(Dataset):
     def _batch(self, planned: Plan) -> Batch | ValueError:
         with timed("storage"):
             expect(of for of in self.mixture.ranges(planned.draws) if str(of) not in self._kept)
-        laid = Laid(self._arrays, samples=self._expected_samples(planned))
-        captions, draws, dropped = [], [], []
+        draws: list[Draw] = []
+        dropped: list[Dropped] = []
         rejected: list[str] = []
-        for of_plan in planned.draws:
-            draw = of_plan
-            try:
-                with timed("storage"):
-                    draw = self.mixture.complete(of_plan, reject=rejected.append)
-                sound = self._read(draw, place=laid.room)
-                draw, waveform = self.mixture.varied(draw, sound, read=self._read)
-            except StorageError as error:
-                return error
-            except (ValueError, OSError) as error:
-                dropped.append(Dropped(str(draw.sample.audio), str(error)))
-                continue
-            laid.add(waveform)
-            captions.append(self.mixture.choose_caption(draw))
-            draws.append(draw)
+        try:
+            # The words of all before the sound of the first: between two decodings Python finds the processor's caches
+            # full of other things, and takes three times as long.
+            completed = [self._completed(draw, reject=rejected.append) for draw in planned.draws]
+            laid = Laid(self._arrays, samples=self._expected_samples(planned))
+            for draw in completed:
+                read = draw if isinstance(draw, Dropped) else self._varied(draw, place=laid.room)
+                if isinstance(read, Dropped):
+                    dropped.append(read)
+                else:
+                    laid.add(read[1])
+                    draws.append(read[0])
+        except StorageError as error:
+            return error
         if not draws:
             return ValueError(f"no clip of a batch could be read; the first: {dropped[0].name}: {dropped[0].reason}")
+        captions = [self.mixture.choose_caption(draw) for draw in draws]
         return Batch(laid.ragged(), tuple(captions), tuple(draws), planned.position, tuple(dropped), tuple(rejected))
+
+    def _completed(self, draw: Draw, *, reject: Reject) -> Draw | Dropped:
+        """A draw with its words."""
+        try:
+            with timed("storage"):
+                return self.mixture.complete(draw, reject=reject)
+        except StorageError:
+            raise
+        except (ValueError, OSError) as error:
+            return Dropped(str(draw.sample.audio), str(error))
+
+    def _varied(self, draw: Draw, *, place: Waveform) -> tuple[Draw, Waveform] | Dropped:
+        """A draw and its sound, as they are after the variation of its mixture."""
+        try:
+            return self.mixture.varied(draw, self._read(draw, place=place), read=self._read)
+        except StorageError:
+            raise
+        except (ValueError, OSError) as error:
+            return Dropped(str(draw.sample.audio), str(error))
 
     def _expected_samples(self, planned: Plan) -> int:
         """As many as the draws promise, and one more each, since seconds are rounded."""
