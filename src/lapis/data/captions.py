@@ -20,7 +20,8 @@ def normalized(text: str) -> str:
 
     A surrogate becomes U+FFFD, which stands for bytes that were no text.
     """
-    return unicodedata.normalize("NFC", SURROGATES.sub("\ufffd", " ".join(text.split())))
+    spaced = " ".join(text.split())
+    return spaced if spaced.isascii() else unicodedata.normalize("NFC", SURROGATES.sub("\ufffd", spaced))
 
 
 @runtime_checkable

@@ -86,7 +86,9 @@ def known_text(values: Mapping[str, Any], name: str, *, where: str) -> str | Non
         ValueError: it is no single value, or not a number.
     """
     value = values.get(name)
-    if value is None or value == "":
+    if value is None or type(value) is str:
+        return value or None
+    if value == "":
         return None
     if isinstance(value, Mapping | list | tuple | bytes) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(f"{where}: expected {name} as a text, got {_short(value)}")
@@ -96,7 +98,7 @@ def known_text(values: Mapping[str, Any], name: str, *, where: str) -> str | Non
 def _texts(texts: Any, *, where: str) -> tuple[str, ...]:
     """One text or several, as several."""
     several = [texts] if isinstance(texts, str) else texts
-    if not isinstance(several, list | tuple) or not all(isinstance(text, str | None) for text in several):
+    if not isinstance(several, list | tuple) or not all(text is None or isinstance(text, str) for text in several):
         raise ValueError(f"{where}: expected a caption, or a list of captions, got {_short(texts)}")
     return tuple(text or "" for text in several)
 
