@@ -117,12 +117,41 @@ def build(
     """
     from lancedb.index import IvfRq
 
+    partitions = partitions_for(table, partitions=partitions)
+    config = IvfRq(distance_type="cosine", num_partitions=partitions, num_bits=BITS)
+    table.create_index(COLUMN, config=config, replace=True)
+    return measure(table, partitions=partitions, goal=goal, far=far, queries=queries, seed=seed)
+
+
+def partitions_for(table: Any, *, partitions: int | None = None) -> int:
+    """Of an index of a table: the square root of its rows unless told.
+
+    Raises:
+        ValueError: the table has fewer rows than an index can be trained on.
+    """
     rows = table.count_rows()
     if rows < FEWEST_TRAINABLE:
         raise ValueError(f"expected at least {FEWEST_TRAINABLE} rows to make an index of, got {rows}")
-    partitions = partitions or round(rows**0.5)
-    config = IvfRq(distance_type="cosine", num_partitions=partitions, num_bits=BITS)
-    table.create_index(COLUMN, config=config, replace=True)
+    return partitions or round(rows**0.5)
+
+
+def measure(
+    table: Any,
+    *,
+    partitions: int,
+    goal: float = 0.95,
+    far: Vectors | None = None,
+    queries: int = 100,
+    seed: int = 0,
+) -> Approximation:
+    """Measure the index that a table has, whoever built it, choose how widely to look, and note both in the table.
+
+    Args:
+        table: LanceDB's.
+        partitions: of the index.
+        goal: and the others, as `build` has them.
+    """
+    rows = table.count_rows()
     trial = Trial.of(table, queries=queries, far=far, seed=seed)
     measured: Approximation | None = None
     for probes, refine in sorted({(min(probes, partitions), refine) for probes, refine in EFFORTS}):

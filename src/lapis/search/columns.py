@@ -5,6 +5,7 @@ processes that insert the same key at once, the second finds the first's commit 
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +32,11 @@ class Stamp:
 
     size: int
     mtime_ns: int
+
+
+UNKNOWN = Stamp(-1, -1)
+"""Of a file whose vector came out of a table, which does not tell how the file was when it was heard; nor is its hash
+known then, which is empty, nor its date. Whoever indexes its folder hears it anew."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,28 @@ def carried(rows: "pa.Table", file: File, *, width: int) -> "pa.Table":
     return _table(columns, schema=schema)
 
 
+def imported(paths: Sequence[str], *, vectors: Vectors, seconds: Sequence[float], width: int) -> "pa.Table":
+    """The rows of files of which no more is known than a vector of the whole, in one window."""
+    import pyarrow as pa
+
+    count = len(paths)
+    columns: dict[str, Any] = {
+        "path": list(paths),
+        "window": [0] * count,
+        "start_seconds": [0.0] * count,
+        "end_seconds": list(seconds),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width),
+        "size": [UNKNOWN.size] * count,
+        "mtime_ns": [UNKNOWN.mtime_ns] * count,
+        "modified": [None] * count,
+        "duration_seconds": list(seconds),
+        "audio_hash": [""] * count,
+        "tags": [[]] * count,
+        "text": [""] * count,
+    }
+    return _table(columns, schema=schema_of(width))
+
+
 def concatenated(tables: Sequence["pa.Table"]) -> "pa.Table":
     """The rows of several tables."""
     import pyarrow as pa
@@ -146,6 +174,17 @@ def hash_of(path: Path) -> str:
         while block := file.read(READ_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def archive_of(path: str) -> Path | None:
+    """The tar that `TAR:MEMBER` is in, if it is there; None of any other path."""
+    ends = (found.start() + len(".tar") for found in re.finditer(r"\.tar:.", path, re.IGNORECASE))
+    return next((tar for tar in (Path(path[:end]) for end in ends) if tar.is_file()), None)
+
+
+def shown(path: Path) -> str:
+    """A path for a person or a program; an address has lost its second slash in it, and gets it back."""
+    return re.sub(r"^([a-z][a-z0-9]+):/(?!/)", r"\1://", str(path))
 
 
 def quoted(text: str) -> str:

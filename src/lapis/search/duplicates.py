@@ -34,10 +34,13 @@ class Duplicates:
 
 
 def exact_duplicates(index: Index, *, where: Filter | None = None) -> list[Duplicates]:
-    """The pairs of files of the same content, by hash and size: each file with the first of its content."""
+    """The pairs of files of the same content, by hash and size: each file with the first of its content.
+
+    Of files that were imported the hash is not known, and so not whether they are the same.
+    """
     first: dict[tuple[str, int], Path] = {}
     found: list[Duplicates] = []
-    for file in sorted(index.files(where=where), key=lambda file: file.path):
+    for file in sorted((file for file in index.files(where=where) if file.audio_hash), key=lambda file: file.path):
         kept = first.setdefault((file.audio_hash, file.size), file.path)
         if kept != file.path:
             found.append(Duplicates(kept, file.path, 1.0, 1.0, True))

@@ -39,7 +39,8 @@ class IndexedFile:
     duration_seconds: float
     """The end of its last window: a rest under 0.1 s is not counted."""
     size: int
-    modified: datetime
+    """In bytes; -1, with no date and an empty hash, where nobody knows them: of files that were imported."""
+    modified: datetime | None
     audio_hash: str
     tags: tuple[str, ...]
     text: str

@@ -83,8 +83,8 @@ def embed_with_ray(
         "threads": threads,
         "patience": patience,
     }
-    with _cluster(address, workers=workers), exit_on_terminate():
-        there = _num_workers(gpus_per_worker) if workers is None or address == OWN_CLUSTER else workers
+    with cluster(address, workers=workers), exit_on_terminate():
+        there = num_workers(gpus_per_worker) if workers is None or address == OWN_CLUSTER else workers
         pool = Pool(make, options, workers or there, gpus_per_worker)
         pool.launch()
         first, told = pool.started()
@@ -110,7 +110,7 @@ def embed_with_ray(
 
 
 @contextmanager
-def _cluster(address: str, *, workers: int | None) -> Iterator[None]:
+def cluster(address: str, *, workers: int | None) -> Iterator[None]:
     """Be connected to a cluster while the block runs; without an address, one of this machine's own."""
     ray: Any = import_module("ray")  # an extra, and large: not there where types are checked
 
@@ -128,7 +128,12 @@ def _cluster(address: str, *, workers: int | None) -> Iterator[None]:
             ray.shutdown()
 
 
-def _num_workers(gpus_per_worker: int) -> int:
+def num_workers(gpus_per_worker: int) -> int:
+    """As many as the cluster has processors, or GPUs where they take one.
+
+    Raises:
+        ValueError: it has none.
+    """
     ray: Any = import_module("ray")  # an extra, and large: not there where types are checked
 
     kind = "GPU" if gpus_per_worker else "CPU"

@@ -45,11 +45,13 @@ class WindowsTable:
     def __init__(self, table: Any, *, place: Place) -> None:
         self.table, self.place = table, place
 
-    def stamps(self, *, below: Path | None = None, paths: Iterable[Path] | None = None) -> dict[Path, Stamp]:
+    def stamps(
+        self, *, below: Path | None = None, paths: Iterable[Path] | Iterable[str] | None = None
+    ) -> dict[Path, Stamp]:
         """Of the files of a folder, or of these files, or of all."""
         conditions = ["window = 0" if below is None else f"window = 0 AND {is_below(below)}"]
         if paths is not None:
-            conditions = [f"window = 0 AND {is_one_of('path', some)}" for some in _in_groups(sorted(paths))]
+            conditions = [f"window = 0 AND {is_one_of('path', some)}" for some in _in_groups(sorted(map(str, paths)))]
         return {
             Path(row["path"]): Stamp(row["size"], row["mtime_ns"])
             for condition in conditions
@@ -80,7 +82,12 @@ class WindowsTable:
         with explained(self.place, doing="read"):
             return self.table.search().where(condition).to_arrow()
 
-    def replace(self, rows: "pa.Table", *, of: Iterable[Path]) -> None:
+    def append(self, rows: "pa.Table") -> None:
+        """Write rows of files of which the table has none, while nobody else writes: no key is looked at."""
+        with explained(self.place, doing="written"):
+            self._patiently(lambda: self.table.add(rows))
+
+    def replace(self, rows: "pa.Table", *, of: Iterable[Path] | Iterable[str]) -> None:
         """Write the rows of files, and delete what else the table has of these files, in one commit."""
 
         def merge() -> None:
@@ -93,13 +100,13 @@ class WindowsTable:
                 .execute(rows)
             )
 
-        of = sorted(of)
+        of = sorted(map(str, of))
         with explained(self.place, doing="written"):
             self._patiently(merge)
 
-    def delete(self, paths: Iterable[Path]) -> None:
+    def delete(self, paths: Iterable[Path] | Iterable[str]) -> None:
         """Delete all rows of these files."""
-        for some in _in_groups(sorted(paths)):
+        for some in _in_groups(sorted(map(str, paths))):
             with explained(self.place, doing="written"):
                 self._patiently(lambda some=some: self.table.delete(is_one_of("path", some)))
 

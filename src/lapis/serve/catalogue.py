@@ -4,12 +4,13 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt64
 
+from lapis.search.columns import UNKNOWN
 from lapis.search.index import Index
 
 REMEMBERED = 4096
@@ -33,6 +34,16 @@ class Recording:
         except OSError:
             return False
         return (status.st_size, status.st_mtime_ns) == (self.size, self.mtime_ns)
+
+    def now(self) -> "Recording":
+        """As it lies there, where nobody knows how it was when it was heard: of rows that were imported."""
+        if (self.size, self.mtime_ns) != (UNKNOWN.size, UNKNOWN.mtime_ns):
+            return self
+        try:
+            status = self.path.stat()
+        except OSError:
+            return self
+        return replace(self, size=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
 def number_of(path: Path) -> str:
@@ -119,12 +130,13 @@ class Catalogue:
             return None
         with self._lock:
             _keep(self._told, number, path)
-            if (path, version) in self._recordings:
-                return self._recordings[path, version]
-        found = _recording(path, index)
-        with self._lock:
-            _keep(self._recordings, (path, version), found)
-        return found
+            is_known = (path, version) in self._recordings
+            found = self._recordings.get((path, version))
+        if not is_known:
+            found = _recording(path, index)
+            with self._lock:
+                _keep(self._recordings, (path, version), found)
+        return None if found is None else found.now()
 
     def _known(self, number: str) -> Path | None:
         with self._lock:

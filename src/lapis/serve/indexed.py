@@ -29,7 +29,7 @@ LEAST_POINTS, POINTS, MOST_POINTS = 16, 800, 2000
 PEAKS_KEPT = 1000
 SOUND = "/v1/sounds/{number}"
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    404: {"description": "No such file in the index, or it has changed since"},
+    404: {"description": "No such file in the index, or it has changed since, or is none but in a tar or a store"},
     422: {"description": "Not what is expected"},
 }
 R = TypeVar("R")
@@ -171,7 +171,8 @@ class Indexed:
 
 
 def _gone() -> Refusal:
-    return Refusal(404, "the index has no such sound, or it has changed since", "no_sound")
+    sentence = "the index has no such sound, or it has changed since, or lies where no file is: in a tar or a store"
+    return Refusal(404, sentence, "no_sound")
 
 
 def _of_unchanged(recording: Recording, work: Callable[[], R]) -> R:

@@ -1,0 +1,101 @@
+"""The index for approximate search, built by the machines of a Ray cluster, each of its part of the table.
+
+The same index as `approximate.build` makes, by lance-ray: the partitions are trained by this process, workers sort the
+rows of whole fragments into them, and their segments come into the table in one commit. What is measured of it is
+measured here, in the same way.
+"""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from lapis.data.storage import is_url
+from lapis.search import approximate
+from lapis.search.approximate import BITS, FEWEST_TRAINABLE, Approximation, measure, partitions_for
+from lapis.search.ray_engine import OWN_CLUSTER, cluster, num_workers
+from lapis.search.recall import COLUMN
+from lapis.shapes import Vectors
+
+WIDTH_MULTIPLE = 8
+
+
+def build_with_ray(
+    table: Any,
+    *,
+    workers: int | None = None,
+    address: str = OWN_CLUSTER,
+    goal: float = 0.95,
+    far: Vectors | None = None,
+    partitions: int | None = None,
+    queries: int = 100,
+    seed: int = 0,
+) -> Approximation:
+    """Make the index of a table on a cluster, in place of the one it has, and measure it as `approximate.build` does.
+
+    Every machine sees the table under the same name. A worker takes whole fragments, a million rows each in a table
+    that was compacted: a smaller table is one worker's.
+
+    Args:
+        table: LanceDB's, with unit vectors in its column `vector`.
+        workers: at most so many; one a processor of the cluster unless told.
+        address: of the cluster, as `ray_engine.embed_with_ray` takes it.
+        goal: and the others, as `approximate.build` has them.
+
+    Raises:
+        ValueError: the table has too few rows, the width is no multiple of 8, or an extra is not installed.
+        RuntimeError: a worker has failed.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    partitions = partitions_for(table, partitions=partitions)
+    width = table.schema.field(COLUMN).type.list_size
+    if width % WIDTH_MULTIPLE:
+        raise ValueError(f"expected vectors whose width is a multiple of {WIDTH_MULTIPLE}, got {width}")
+    builder = _builder()
+    uri = table.uri if is_url(table.uri) else str(Path(table.uri).resolve())  # workers may be in another folder
+    with warnings.catch_warnings():
+        # Ray's processes begin by executing another program, so that no lock is carried over.
+        warnings.filterwarnings("ignore", message="lance(db)? .*fork")
+        with cluster(address, workers=workers):
+            builder.create_index(
+                uri,
+                column=COLUMN,
+                index_type="IVF_RQ",
+                num_bits=BITS,
+                metric="cosine",
+                num_partitions=partitions,
+                sample_rate=min(FEWEST_TRAINABLE, table.count_rows() // partitions),
+                num_workers=workers or num_workers(0),
+            )
+    table.checkout_latest()
+    return measure(table, partitions=partitions, goal=goal, far=far, queries=queries, seed=seed)
+
+
+def _builder() -> Any:
+    """lance-ray.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        return import_module("lance_ray")
+    except ImportError as error:
+        raise ValueError("an index built on a cluster needs an extra: pip install 'lapis-audio[ray]'") from error
+
+
+def builder(
+    engine: Literal["process", "ray"], *, workers: int | None = None, address: str = OWN_CLUSTER
+) -> Callable[[Any], Approximation]:
+    """What builds the index of a table, as the command line says.
+
+    Raises:
+        ValueError: options of one way are given with the other.
+    """
+    if engine == "ray":
+        return partial(build_with_ray, workers=workers, address=address)
+    if (workers, address) != (None, OWN_CLUSTER):
+        raise ValueError("--workers and --address are options of --engine ray")
+    return approximate.build
