@@ -140,7 +140,7 @@ class FrameCalibration:
 
     hearing: Literal["dense", "windows"]
     """How the instants were heard."""
-    curve: Logistic
+    curve: Logistic | Isotonic
     usual_weight: float
     centre: tuple[float, ...]
     begin_score: float

@@ -68,20 +68,22 @@ def caption(
 
 def _tell(found: "Iterator[Described]", *, as_json: bool) -> bool:
     """Print the sounds as they come; gives whether all have a caption."""
+    from lapis.data.keys import in_utf8
+
     described = failed = 0
     for one in found:
         described, failed = described + (one.caption is not None), failed + (one.caption is None)
         if as_json:
             # Bytes of a file's name that are no text stay what JSON calls them.
-            print(dumps(asdict(one), ensure_ascii=False).encode(errors="backslashreplace").decode(), flush=True)
+            print(in_utf8(dumps(asdict(one), ensure_ascii=False)), flush=True)
         elif one.caption is not None:
             place = one.path
             if one.begin_seconds is not None:
                 place += f" {one.begin_seconds:.1f}-{one.begin_seconds + (one.seconds or 0.0):.1f} s"
             # A decoder of bytes that has learned little may say a line's end, or what moves a terminal's cursor.
-            print(f"{place}: {''.join(c if c.isprintable() else '�' for c in one.caption)}", flush=True)
+            print(f"{in_utf8(place)}: {''.join(c if c.isprintable() else '�' for c in one.caption)}", flush=True)
         else:
-            print(f"without a caption: {_reason(one)}", file=sys.stderr)
+            print(f"without a caption: {in_utf8(_reason(one))}", file=sys.stderr)
     if not described and not failed:
         print("there is no sound in these sources", file=sys.stderr)
     elif failed:

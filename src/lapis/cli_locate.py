@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from lapis.search.localise import Located
 
 DEFAULT_INDEX = "lapis-index"
+OF_INSTANTS = (
+    "probabilities are of single instants, which are less sound than the stretches that lapis search tells of: there a "
+    "text may be probable where no instant stands out"
+)
 
 
 def locate(
@@ -91,6 +95,8 @@ def locate(
         for of in found.found:
             _print(of)
         print(found.found[0].rule)
+        if found.probabilities is not None:
+            print(OF_INSTANTS)
     if labels is not None:
         with atomic_write(labels, binary=False) as written:
             written.write(found.labels())
@@ -108,7 +114,7 @@ def _print(of: "Located") -> None:
     if not of.spans:
         near = of.nearest
         place = f"{near.begin_seconds:.1f}-{near.end_seconds:.1f} s"
-        print(f"{of.text}: not heard; nearest at {place}, score {near.score:.3f}{meant(near.probability)}")
+        print(f"{of.text}: no instant stands out; nearest at {place}, score {near.score:.3f}{meant(near.probability)}")
         return
     times = "once" if of.count == 1 else f"{of.count} times"
     print(f"{of.text}: {times}, {of.heard_seconds:.1f} s in all")

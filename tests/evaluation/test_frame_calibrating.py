@@ -10,9 +10,9 @@ import soundfile
 
 import tiny
 from lapis import calibration, cli, saved
-from lapis.calibration import Calibration, FrameCalibration, Logistic
+from lapis.calibration import Calibration, FrameCalibration, Isotonic, Logistic
 from lapis.data.sample import Location, Sample
-from lapis.evaluation.frame_calibrating import captions_of, fit_frames, found_in, mixtures
+from lapis.evaluation.frame_calibrating import _curve, captions_of, fit_frames, found_in, mixtures
 from lapis.hub import load
 from lapis.search.localise import locate
 
@@ -80,6 +80,21 @@ def test_instants_get_a_meaning_by_which_events_are_found(tmp_path):
     assert calibration.read(tmp_path) == embedder.calibration
     calibration.write(of_clips, tmp_path)
     assert calibration.read(tmp_path).frames_of("windows") is None
+
+
+def test_the_curve_is_the_one_that_says_of_other_scenes_what_comes_true():
+    """Log odds that only rise up to some score, where those of a line rise for ever; and those of a line."""
+    random = np.random.default_rng(0)
+    scores = [random.normal(size=5000) for _ in range(4)]
+    for levels_off, kind in ((True, Isotonic), (False, Logistic)):
+        odds = [np.minimum(3 * of, 0.0) - 3 if levels_off else 2 * of - 4 for of in scores]
+        truths = [random.random(len(of)) < calibration.logistic(of) for of in odds]
+        curve = _curve(scores, truths)
+        assert isinstance(curve, kind)
+        highest = float(calibration.logistic(curve(np.array([3.0])))[0])
+        assert highest == pytest.approx(0.05, abs=0.03) if levels_off else highest > 0.7
+    # Half of the scenes have nothing to fit to.
+    assert isinstance(_curve(scores[:2], [truths[0], np.zeros(5000, bool)]), Logistic)
 
 
 def test_the_identity_is_asked_for_once_where_it_is_told():

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
-from lapis.calibration import FrameCalibration, Logistic
+from lapis.calibration import FrameCalibration, Isotonic, Logistic
 from lapis.data.sample import Sample
-from lapis.evaluation.calibrating import fit_logistic
+from lapis.evaluation.calibrating import Numbers, Truths, fit_isotonic, fit_logistic, log_loss
 from lapis.evaluation.embeddings import embed_texts
 from lapis.evaluation.planted import Scene, planted_events
 from lapis.evaluation.sound_events import count_events, count_segments, f1_by_class, heard_in_frames
@@ -35,6 +35,8 @@ LEVELS = (0.5, 0.8, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.993, 0.996
 """Of all instants' scores, at which events may begin."""
 LOWER = (1.0, 1.5, 2.0, 3.0, 4.0)
 """Times the share of instants that score higher, where they may end."""
+CURVE_DECIMALS = 3
+"""Of the scores to which a curve is fitted: finer ones make it no better, and its knots are kept."""
 
 
 def mixtures(clips: Sequence[Sample], *, seed: int, num_texts: int = 1) -> tuple[Scene, ...]:
@@ -113,8 +115,7 @@ def fit_frames(
     """
     asked = _asked(embedder, scenes=scenes, texts=texts, hearing=hearing)
     centre = np.concatenate([of.scores for of in asked.frames]).mean(axis=0)
-    curve, weight = Logistic(1.0, 0.0), 0.0
-    plain = FrameCalibration(hearing, curve, weight, tuple(centre.tolist()), 0.0, 0.0, data)
+    plain = FrameCalibration(hearing, Logistic(1.0, 0.0), 0.0, tuple(centre.tolist()), 0.0, 0.0, data)
     scores = asked.scores()
     usual = [
         plain.usual_of(asked.vectors, medians=np.median(of.scores, axis=0), seconds=float(of.seconds[-1, 1]))
@@ -124,18 +125,48 @@ def fit_frames(
         [np.stack([of.scores, np.broadcast_to(known, of.scores.shape)], axis=-1).reshape(-1, 2)
          for of, known in zip(scores, usual)]
     )  # fmt: skip
-    matches = np.concatenate(
-        [heard_in_frames(events, seconds=of.seconds, classes=asked.texts).ravel()
-         for events, of in zip(asked.events, scores)]
-    )  # fmt: skip
-    slopes, offset = fit_logistic(inputs, matches=matches)
+    matches = [
+        heard_in_frames(events, seconds=of.seconds, classes=asked.texts).ravel()
+        for events, of in zip(asked.events, scores)
+    ]
+    slopes, _ = fit_logistic(inputs, matches=np.concatenate(matches))
     if slopes[0] <= 1e-6:
         raise ValueError("instants at which a text is heard do not score higher than others: this model cannot tell")
     weight = float(slopes[1] / slopes[0])
-    curve = Logistic(float(slopes[0]), offset)
     centred = [replace(of, scores=of.scores + weight * known) for of, known in zip(scores, usual)]
+    curve = _curve([of.scores.ravel() for of in centred], matches)
     begin, until, reached = _thresholds(centred, asked)
     return replace(plain, curve=curve, usual_weight=weight, begin_score=begin, continue_score=until, event_f1=reached)
+
+
+def _curve(
+    scores: Sequence[Float64[np.ndarray, "_instants"]], matches: Sequence[Bool[np.ndarray, "_instants"]]
+) -> Logistic | Isotonic:
+    """Of two curves over the scores of each scene the one with the lower log loss on scenes that it was not fitted to.
+
+    Those that score highest need not be heard much more often than those that score high: some are other sounds.
+    """
+    halves = (slice(0, None, 2), slice(1, None, 2))
+    if not all(any(of.any() for of in matches[half]) for half in halves):
+        return _logistic(np.concatenate(scores), np.concatenate(matches))
+    losses = {}
+    for fit in (_logistic, _isotonic):
+        losses[fit] = 0.0
+        for seen, unseen in (halves, halves[::-1]):
+            curve = fit(np.concatenate(scores[seen]), np.concatenate(matches[seen]))
+            truths = np.concatenate(matches[unseen])
+            losses[fit] += log_loss(curve(np.concatenate(scores[unseen])), matches=truths) * len(truths)
+    best = min(losses, key=lambda fit: losses[fit])
+    return best(np.concatenate(scores), np.concatenate(matches))
+
+
+def _logistic(scores: Numbers, matches: Truths) -> Logistic:
+    slopes, offset = fit_logistic(scores[:, None], matches=matches)
+    return Logistic(float(slopes[0]), offset)
+
+
+def _isotonic(scores: Numbers, matches: Truths) -> Isotonic:
+    return fit_isotonic(np.round(scores, CURVE_DECIMALS), matches=matches)
 
 
 def _asked(

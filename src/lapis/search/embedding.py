@@ -5,7 +5,7 @@ The one place where that is done, for a single process, for a shard and for the 
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -39,7 +39,8 @@ class Embedding:
         """Of clips, in their order; `others` are clips in stores that tell whether these are away (`withheld.py`)."""
         options = {"sample_rate": self.embedder.sample_rate, "max_seconds": self.max_seconds}
         ahead_seconds = 2 * self.batch_seconds
-        sounds = read_ahead(clips, ahead_seconds=ahead_seconds, threads=threads or self.threads, **options)
+        named = map(_named, clips)
+        sounds = read_ahead(named, ahead_seconds=ahead_seconds, threads=threads or self.threads, **options)
         with closing(sounds):
             given = given_back(sounds, again=partial(read_again, **options), others=others)
             yield from _embed(given, embedder=self.embedder, batch_seconds=self.batch_seconds)
@@ -56,6 +57,15 @@ class Embedding:
             what = "memory does not suffice for it" if isinstance(error, MemoryError) else "the model fails on it"
             return Row(clip, None, None, f"{what}: {type(error).__name__}: {error}")
         return row
+
+
+def _named(clip: Clip) -> Clip:
+    """The clip, with an error where the table cannot hold its name."""
+    try:
+        clip.path.encode()
+    except UnicodeEncodeError:
+        return replace(clip, error=clip.error or "its name is not UTF-8, and the table can hold no other: rename it")
+    return clip
 
 
 def _embed(sounds: Iterable[Sound], *, embedder: Embedder, batch_seconds: float) -> Iterator[Row]:

@@ -143,8 +143,7 @@ def _strip(axis: "Axes", of: Located, *, scores: np.ndarray, seconds: float) -> 
     axis.set_ylim(0, 1)
     axis.set_yticks([])
     axis.set_ylabel(_readable(of.text)[:28], rotation=0, ha="right", va="center")
-    told = f"{of.count} ×" if of.count else "not heard"
-    axis.text(1.01, 0.5, told, transform=axis.transAxes, va="center", fontsize=8)
+    axis.text(1.01, 0.5, f"{of.count} ×", transform=axis.transAxes, va="center", fontsize=8)
 
 
 def _clock(seconds: list[float]) -> tuple[list[float], list[str]]:

@@ -8,8 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import av
 import soundfile
+from av.error import FFmpegError
 
+from lapis import audio
 from lapis.search.columns import Labels
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -41,15 +44,32 @@ def read_labels(table: Path) -> dict[Path, Labels]:
 
 
 def own_labels(path: Path) -> Labels:
-    """From the file's header, where libsndfile reads it (wav, flac, aiff, ogg, mp3): genres, and title and comment."""
+    """From the file's header: genres, and title and comment.
+
+    As libsndfile reads it (wav, flac, aiff, ogg, mp3), or FFmpeg where that cannot (m4a, mp4, webm, wma).
+    """
     try:
         opened: Any = os.fsencode(path)
         with soundfile.SoundFile(opened) as file:
             said = file.copy_metadata()
-    except (soundfile.SoundFileError, TypeError, UnicodeDecodeError):  # TypeError: a `.raw` wants to be told more
+    except UnicodeDecodeError:
         return Labels()
+    except (soundfile.SoundFileError, TypeError):  # TypeError: a `.raw` wants to be told more
+        said = _of_container(path)
     words = [said.get(name, "").strip() for name in ("title", "comment")]
     return Labels(_split(said.get("genre", "")), " ".join(filter(None, words)))
+
+
+def _of_container(path: Path) -> dict[str, str]:
+    """What the header of a file says that FFmpeg opens; nothing where it does not."""
+    try:
+        with (
+            path.open("rb") as content,
+            av.open(content, metadata_errors="replace", options={"format_whitelist": audio.CONTAINERS}) as container,
+        ):
+            return {name.lower(): value for name, value in container.metadata.items()}
+    except (FFmpegError, OSError, ValueError):
+        return {}
 
 
 def _rows(table: Path) -> Iterator[Mapping[str, Any]]:

@@ -92,6 +92,8 @@ class Locations:
     found: tuple[Located, ...]
     frames: FrameScores
     """The smoothed cosines of all texts with all frames."""
+    probabilities: Float64[np.ndarray, "_frames _texts"] | None = None
+    """That each text is heard in each frame, as the model's calibration has it; None where there is none."""
 
     @property
     def seconds(self) -> float:
@@ -157,10 +159,11 @@ def locate(
     else:
         meant = None if calibration is None else _OfClips(calibration, calibration.background(vectors))
     limits = _limits(frames, meant=meant, rule=rule)
+    probabilities = None if meant is None else meant.probabilities(frames.scores)
     found = []
     for number, text in enumerate(texts):
         one = FrameScores(frames.scores[:, [number]], frames.seconds)
-        of_text = _Spans(one, meant, number)
+        of_text = _Spans(one, None if probabilities is None else probabilities[:, number])
         spans = [
             of_text.span(event.begin_seconds, event.end_seconds)
             for event in events_of(one, classes=[text], threshold=limits.begin[number], until=limits.until[number])
@@ -169,10 +172,11 @@ def locate(
         nearest = frames.seconds[int(one.scores.argmax())]
         begin = float(limits.begin[number])
         found.append(Located(text, tuple(spans), begin, limits.rule, of_text.span(*nearest.tolist())))
-    return Locations(tuple(found), frames)
+    return Locations(tuple(found), frames, probabilities)
 
 
 Limits = Float64[np.ndarray, "texts"]
+Cosines = Float64[np.ndarray, "frames texts"]
 
 
 @dataclass(frozen=True)
@@ -188,9 +192,8 @@ class _OfClips:
         rule = f"by the model's calibration a text counts as heard where {of.decision.rule}"
         return _Limits(begin, begin, f"{rule}, of whole clips (lapis calibrate --frames fits it to instants)")
 
-    def probability(self, cosine: float, number: int) -> float:
-        scores = self.calibration.scores(np.array([cosine]), background=float(self.background[number]))
-        return float(self.calibration.probability(scores)[0])
+    def probabilities(self, cosines: Cosines) -> Cosines:
+        return self.calibration.probability(self.calibration.scores(cosines, background=self.background))
 
 
 @dataclass(frozen=True)
@@ -209,9 +212,8 @@ class _OfFrames:
         )
         return _Limits(of.begin_score + lift, of.continue_score + lift, rule)
 
-    def probability(self, cosine: float, number: int) -> float:
-        of = self.calibration
-        return float(of.probability(np.array([cosine + of.usual_weight * self.usual[number]]))[0])
+    def probabilities(self, cosines: Cosines) -> Cosines:
+        return self.calibration.probability(cosines + self.calibration.usual_weight * self.usual)
 
 
 @dataclass(frozen=True)
@@ -250,13 +252,12 @@ class _Spans:
     """Makes the spans of one text."""
 
     frames: FrameScores
-    meant: _OfClips | _OfFrames | None
-    number: int
+    probabilities: Float64[np.ndarray, "frames"] | None
 
     def span(self, begin_seconds: float, end_seconds: float) -> Span:
         """From the beginning of a frame to the end of one."""
         begins = self.frames.seconds[:, 0]
         within = slice(*np.searchsorted(begins, [begin_seconds, end_seconds]))
         score = float(self.frames.scores[within].max())
-        probability = None if self.meant is None else self.meant.probability(score, self.number)
+        probability = None if self.probabilities is None else float(self.probabilities[within].max())
         return Span(begin_seconds, end_seconds, score, probability)

@@ -98,10 +98,6 @@ def _measured(clip: Clip, *, max_seconds: float) -> Sound:
     if clip.error is not None:
         return Sound(clip, error=clip.error)
     try:
-        clip.path.encode()
-    except UnicodeEncodeError:
-        return Sound(clip, error="its name is not UTF-8, and the table can hold no other: rename it")
-    try:
         content = clip.audio.open()
         seconds = audio.info(content).seconds
     except StorageError as error:

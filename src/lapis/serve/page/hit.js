@@ -4,7 +4,7 @@ import { drawHeat, drawWaveform } from "/page/drawing.js";
 import { made } from "/page/elements.js";
 import { follow, isHeld, start, toggle } from "/page/player.js";
 import { ask } from "/page/server.js";
-import { clock, plain, span, sureness, times } from "/page/words.js";
+import { clock, moments, plain, span, sureness } from "/page/words.js";
 
 const SPANS = 12;
 
@@ -110,9 +110,8 @@ export class Hit {
   }
 
   #tell(found) {
-    const told = found.count ? `Heard ${times(found.count)}: ` : "Nowhere surely; nearest at ";
     const spans = found.count ? found.spans : [found.nearest];
-    const said = made("p", { class: "spans", role: "status", text: told });
+    const said = made("p", { class: "spans", role: "status", text: moments(found.count) });
     for (const one of spans.slice(0, SPANS)) {
       const text = span(one.begin_seconds, one.end_seconds);
       const jump = made("button", { type: "button", text, "aria-label": `Play from ${clock(one.begin_seconds)}` });

@@ -29,8 +29,11 @@ export function sureness(hit) {
   return { word: "Possible", number, level: 1 };
 }
 
-export function times(count) {
-  return ["not heard", "once", "twice"][count] ?? `${count} times`;
+// Where the words sound. Whether they do is what the hit says, of a whole stretch; a moment is less sound, and may be
+// far from sure where the stretch is not, so that this says nothing that the hit may deny.
+export function moments(count) {
+  if (!count) return "No moment stands out; nearest at ";
+  return `Stands out ${["", "once", "twice"][count] ?? `${count} times`}: `;
 }
 
 // What people write may be of any length and direction, and stands in a sentence of ours.
