@@ -3,7 +3,8 @@
 All forms read the same Opus or FLAC clips and decode them to the same samples (the sums are compared), in two workers
 (processes but for one form), one form after another in every round, so that what else the machine does weighs on all
 alike. `decoding` is libsndfile over bytes that are in memory already: what none can be faster than; `soundfile.read`
-is the same as that package does it, with a seek after the end. The streams read their tars from end to end, so that
+is the same as that package does it, with a seek after the end. What is over it is a cost a clip, so that it weighs less
+on longer ones: `--clip-seconds` joins those of a tar. The streams read their tars from end to end, so that
 they can shuffle only within a buffer; the others read every clip in random order. `webdataset` is measured where the
 package is installed.
 """
@@ -176,6 +177,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of tars; made of tones unless told")
     parser.add_argument("--shards", type=int, default=8, help="so many of the tars, evenly from their names' order")
+    parser.add_argument("--clip-seconds", type=float, help="clips of a tar joined to ones of this length")
+    parser.add_argument("--clips", type=int, default=1200, help="at most so many joined ones")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="few clips, one round")
@@ -189,6 +192,8 @@ def main() -> None:
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
     tars = chosen(options.data, options.shards, folder) if options.data else tones(folder, quick=options.quick)
+    if options.clip_seconds:
+        tars = joined(tars, seconds=options.clip_seconds, most=options.clips, folder=folder / "joined")
     contents, paths = laid_out(tars, folder / "tree")
     count, num_bytes = len(contents), sum(map(len, contents))
     begin = time.perf_counter()
@@ -261,6 +266,41 @@ def chosen(data: Path, shards: int, folder: Path) -> list[Path]:
     return links
 
 
+def joined(tars: list[Path], *, seconds: float, most: int, folder: Path) -> list[Path]:
+    """Tars of Opus clips of one length, each made of neighbours of a tar, with the words of the first of them."""
+    folder.mkdir()
+    made, count = [], 0
+    for path in tars:
+        sounds: list[np.ndarray] = []
+        words: dict[str, Any] = {}
+        made.append(folder / path.name)
+        with tarfile.open(path) as tar, tarfile.open(made[-1], "w") as out:
+            for member in tar:
+                if count == most:
+                    break
+                file = tar.extractfile(member)
+                content = b"" if file is None else file.read()
+                if member.name.endswith(".json"):
+                    words = words or json.loads(content)
+                else:
+                    sounds.append(decode(content).numpy())
+                if words and sum(map(len, sounds)) >= seconds * RATE:
+                    sound = io.BytesIO()
+                    samples = np.concatenate(sounds)[: int(seconds * RATE)]
+                    soundfile.write(sound, samples, RATE, format="OGG", subtype="OPUS")
+                    told = json.dumps(words | {"seconds": len(samples) / RATE}).encode()
+                    put(out, f"{count:06d}", {"opus": sound.getvalue(), "json": told})
+                    sounds, words, count = [], {}, count + 1
+    return made
+
+
+def put(tar: tarfile.TarFile, key: str, contents: dict[str, bytes]) -> None:
+    for suffix, content in contents.items():
+        member = tarfile.TarInfo(f"{key}.{suffix}")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+
+
 def tones(folder: Path, *, quick: bool) -> list[Path]:
     """Tars of noises of two to eight seconds."""
     random = np.random.default_rng(0)
@@ -274,10 +314,7 @@ def tones(folder: Path, *, quick: bool) -> list[Path]:
                 samples = 0.1 * random.standard_normal(int(RATE * (0.2 if quick else random.uniform(2, 8))))
                 soundfile.write(sound, samples.astype(np.float32), RATE, format="FLAC")
                 words = json.dumps({"captions": {"eng_Latn": ["noise"]}, "seconds": len(samples) / RATE})
-                for suffix, content in (("flac", sound.getvalue()), ("json", words.encode())):
-                    member = tarfile.TarInfo(f"{shard:03d}-{number:05d}.{suffix}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
+                put(tar, f"{shard:03d}-{number:05d}", {"flac": sound.getvalue(), "json": words.encode()})
     return paths
 
 

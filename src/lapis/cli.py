@@ -20,6 +20,7 @@ from lapis import (
     cli_classify,
     cli_data,
     cli_export,
+    cli_import,
     cli_index,
     cli_locate,
     cli_report,
@@ -49,6 +50,7 @@ app.command(cli_calibrate.calibrate)
 app.command(cli_caption.caption)
 app.command(cli_classify.classify)
 app.command(cli_export.export)
+cli_index.app.command(cli_import.import_, name="import")
 app.command(cli_index.app)
 app.command(cli_index.search)
 app.command(cli_locate.locate)

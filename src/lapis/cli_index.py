@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -116,10 +116,13 @@ def index(
     from rich.console import Console
     from rich.progress import Progress
 
+    from lapis.data.storage import local_path
     from lapis.hub import load
     from lapis.search.index import Index
     from lapis.search.labels import read_labels
 
+    folder = local_path(folder, what="FOLDER")
+    unreadable = None if unreadable is None else local_path(unreadable, what="--unreadable")
     if not folder.is_dir():
         raise ValueError(f"expected a folder of sounds, and {folder} is not one")
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -182,17 +185,20 @@ def list_files(*, index: str = DEFAULT_INDEX, files: Files = Files(), json: Flag
     """
     from json import dumps
 
+    from lapis.search.columns import shown
     from lapis.search.index import Index
 
     count, seconds = 0, 0.0
     for file in sorted(Index.open(index).files(where=files.where()), key=lambda file: file.path):
         count, seconds = count + 1, seconds + file.duration_seconds
         if json:
-            told = asdict(file) | {"path": str(file.path), "modified": file.modified.isoformat()}
+            modified = file.modified.isoformat() if file.modified else None
+            told = asdict(file) | {"path": shown(file.path), "modified": modified}
             print(dumps(told, ensure_ascii=False))
         else:
             tags = f"  [{', '.join(file.tags)}]" if file.tags else ""
-            print(f"{file.duration_seconds:9.1f} s  {file.modified:%Y-%m-%d}  {file.path}{tags}")
+            modified = f"{file.modified:%Y-%m-%d}" if file.modified else "no date   "
+            print(f"{file.duration_seconds:9.1f} s  {modified}  {shown(file.path)}{tags}")
     print(f"{count} files, {seconds / 3600:.2f} hours of sound", file=sys.stderr)
 
 
@@ -230,6 +236,7 @@ def duplicates(
     from rich.console import Console
     from rich.progress import Progress
 
+    from lapis.search.columns import shown
     from lapis.search.duplicates import exact_duplicates, near_duplicates
     from lapis.search.index import Index
 
@@ -248,10 +255,10 @@ def duplicates(
             )
     for of in found:
         if json:
-            print(dumps(asdict(of) | {"first": str(of.first), "second": str(of.second)}, ensure_ascii=False))
+            print(dumps(asdict(of) | {"first": shown(of.first), "second": shown(of.second)}, ensure_ascii=False))
         else:
             how = "same content" if of.is_same_content else f"cosine {of.cosine:.3f}, {of.share:.0%} of windows"
-            print(f"{of.first}\n{of.second}\n    {how}")
+            print(f"{shown(of.first)}\n{shown(of.second)}\n    {how}")
 
 
 @app.command
@@ -267,14 +274,24 @@ def export(out: Path, /, *, index: str = DEFAULT_INDEX, files: Files = Files()) 
     files
         Which files.
     """
+    from lapis.data.storage import local_path
     from lapis.search.exporting import export as write
     from lapis.search.index import Index
 
+    out = local_path(out, what="OUT")
     print(f"{write(Index.open(index), out, where=files.where())} windows in {out}")
 
 
 @app.command
-def compact(*, index: str = DEFAULT_INDEX, approximate: Flag = False, map: Flag = False) -> None:
+def compact(
+    *,
+    index: str = DEFAULT_INDEX,
+    approximate: Flag = False,
+    engine: Literal["process", "ray"] = "process",
+    workers: int | None = None,
+    address: str = "local",
+    map: Flag = False,
+) -> None:
     """Make few files of many, as `lapis index` does when it ends; and bring a map of the vectors up to date.
 
     Parameters
@@ -283,14 +300,28 @@ def compact(*, index: str = DEFAULT_INDEX, approximate: Flag = False, map: Flag 
         Made by `lapis index`.
     approximate
         Build the index for approximate search too, and measure its recall: quicker answers from many windows.
+    engine
+        Which builds that index. process: this one. ray: the machines of a Ray cluster, a million windows each at least;
+        the two options that follow are its own.
+    workers
+        At most so many; one a processor of the cluster unless told.
+    address
+        local, for a cluster of this machine's own; auto, for one that runs here; or ray://head:10001.
     map
         Make a map of the vectors, in place of one that is there: the quickest answers, as long as the index is not
         written; then compact again. Needs the extra `map`.
     """
+    from lapis.search.approximate import partitions_for
     from lapis.search.index import Index
+    from lapis.search.ray_index import builder
 
+    if engine == "ray" and not approximate:
+        raise ValueError("--engine ray builds the index for approximate search: add --approximate")
+    build = builder(engine, workers=workers, address=address)
     table = Index.open(index)
-    known = table.compact(approximately=approximate)
+    if approximate:
+        partitions_for(table.table)  # where there are too few windows, that is said before anything is written
+    known = table.compact(approximately=approximate, build=build)
     print(f"{table.num_windows} windows" + (f"; {known}" if known else ""))
     if map or table.has_map:
         print(table.update_map(anew=map))
@@ -397,9 +428,11 @@ def _nothing_matches(embedder: "Embedder", nearest: "Hit") -> str:
 
 
 def _print_hits(hits: "Sequence[Hit]", *, title: str, as_json: bool) -> None:
+    from lapis.search.columns import shown
+
     if as_json:
         for hit in hits:
-            print(json.dumps(asdict(hit) | {"path": str(hit.path)}, ensure_ascii=False))
+            print(json.dumps(asdict(hit) | {"path": shown(hit.path)}, ensure_ascii=False))
         return
     from rich.console import Console
     from rich.table import Column, Table
@@ -408,9 +441,9 @@ def _print_hits(hits: "Sequence[Hit]", *, title: str, as_json: bool) -> None:
     # A path is told whole, on as many lines as it takes.
     file = Column("file", overflow="fold")
     probable = any(hit.probability is not None for hit in hits)
-    shown = Table("score", *(["probability", "heard"] if probable else []), "seconds", file, title=Text(title))
+    rows = Table("score", *(["probability", "heard"] if probable else []), "seconds", file, title=Text(title))
     for hit in hits:
         meaning = [] if hit.probability is None else [f"{hit.probability:.1%}", "yes" if hit.heard else "no"]
         seconds = f"{hit.start_seconds:.1f}-{hit.end_seconds:.1f}"
-        shown.add_row(f"{hit.score:.3f}", *meaning, seconds, Text(str(hit.path)))
-    Console().print(shown)
+        rows.add_row(f"{hit.score:.3f}", *meaning, seconds, Text(shown(hit.path)))
+    Console().print(rows)

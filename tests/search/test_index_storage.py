@@ -2,11 +2,8 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from tones import ToneEmbedder, write_tone
 
 from lapis.search.index import METADATA_NAME, Index
 from lapis.search.place import Place
+from storage_server import not_ours, s3_server, settings
 
 pytest.importorskip("moto.server", reason="needs an S3 server: pip install 'moto[s3]' flask flask-cors")
 pytest.importorskip("obstore", reason="needs the extra storage")
@@ -25,34 +23,16 @@ KILLED = "s3://bucket/killed"
 
 @pytest.fixture(scope="module")
 def endpoint():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address, direct = f"http://127.0.0.1:{port}", urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        while True:
-            try:
-                direct.open(urllib.request.Request(f"{address}/bucket", method="PUT")).close()
-                break
-            except OSError:
-                assert server.poll() is None, "the S3 server ended"
-                time.sleep(0.05)
+    with s3_server() as address:
         yield address
-    finally:
-        server.kill()
-        server.wait()
 
 
 @pytest.fixture
 def store(endpoint, tmp_path, monkeypatch):
-    for name in list(os.environ):
-        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    told = {"ENDPOINT_URL": endpoint, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
-    for name, value in (told | {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}).items():
-        monkeypatch.setenv(f"AWS_{name}", value)
+    for name in not_ours():
+        monkeypatch.delenv(name)
+    for name, value in settings(endpoint).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("LAPIS_CACHE", str(tmp_path / "cache"))
 
 
@@ -113,5 +93,5 @@ def test_made_changed_searched_and_made_anew(store, tmp_path):
 
 
 def test_a_bucket_that_is_not_there_is_no_damaged_disk(store):
-    with pytest.raises(ValueError, match=r"s3://nobody/index cannot be read .*If the store answers and its keys are"):
+    with pytest.raises(ValueError, match=r"s3://nobody/index cannot be read .*There is no such bucket"):
         Index.open("s3://nobody/index")

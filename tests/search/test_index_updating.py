@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -21,7 +22,7 @@ from tones import SAMPLE_RATE, ToneEmbedder, tone, write_tone
 from lapis.search.columns import File, Labels, Stamp, hash_of, rows_of
 from lapis.search.filters import Filter
 from lapis.search.index import Index
-from lapis.search.labels import read_labels
+from lapis.search.labels import own_labels, read_labels
 from lapis.search.place import Place
 from lapis.search.windows_table import WindowsTable
 
@@ -182,6 +183,20 @@ def test_a_new_file_has_what_its_header_says(index, sounds):
     heard(index, sounds)
     (file,) = index.files(where=Filter(tags=("Foley", "Wood")))
     assert (file.path.name, file.text) == ("titled.flac", "Door slams twice")
+
+
+@pytest.mark.parametrize(("suffix", "coding"), [(".m4a", "aac"), (".webm", "libopus")])
+def test_so_has_one_that_libsndfile_does_not_read(suffix, coding, index, sounds):
+    with av.open(sounds / f"titled{suffix}", "w", format={".m4a": "ipod"}.get(suffix)) as file:
+        file.metadata.update({"title": "Tür", "comment": "slams twice", "genre": "Foley; Wood"})
+        stream = file.add_stream(coding, rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 48_000), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 48_000
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    heard(index, sounds)
+    (file,) = index.files(where=Filter(tags=("Foley", "Wood")))
+    assert (file.path.name, file.text) == (f"titled{suffix}", "Tür slams twice")
+    assert own_labels(sounds / "none.m4a") == own_labels(Path(__file__)) == Labels()
 
 
 def test_what_was_told_of_a_file_goes_before_its_header_when_it_moves(index, sounds):

@@ -10,6 +10,7 @@ from browsing import LANGUAGES, PART_SECONDS, RATE, SCENES, indexed, parts, reco
 
 import tiny
 from lapis import audio
+from lapis.calibration import FrameCalibration, Logistic
 from lapis.search.index import Index
 from lapis.search.query import Query
 from lapis.serve.limits import Limits
@@ -187,6 +188,7 @@ def test_the_keyboard_does_it_all(opened, sounds):
     page.keyboard.press("h")
     page.wait_for_selector(".hit:first-child .spans button")
     assert page.locator(".hit:first-child .strip").is_visible()
+    assert page.locator(".hit:first-child .spans").inner_text().startswith(("Stands out ", "No moment stands out"))
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.id") == "query"
 
@@ -202,6 +204,26 @@ def test_nothing_matches_is_said(opened, disk, model, monkeypatch):
         page.click("#nothing button")
         assert page.locator(".hit").count() == 2
         assert "Probably not" in page.locator(".hit .sure").first.inner_text()
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("Possible", "No moment stands out; nearest at"), ("Probably not", "Stands out once:")]
+)
+def test_where_it_sounds_does_not_deny_whether(word, said, opened, disk, model, sounds, monkeypatch):
+    """A hit's probability is that of a stretch, and may be high where no instant is sure, or low where one is."""
+    least = 9.0 if said.startswith("No") else -9.0
+    of_instants = FrameCalibration("dense", Logistic(1.0, 0.0), 0.0, (0.0,) * model.width, least, least)
+    calibration = tiny.calibration(model, curve=Logistic(0.0, 0.0), least_score=-least, frames=(of_instants,))
+    monkeypatch.setattr(model, "calibration", calibration)
+    with serving(model, index=disk / "index") as calibrated:
+        page = opened(calibrated)
+        search(page, caption(sounds, "rain", "eng_Latn"))
+        if word == "Probably not":
+            page.click("#nothing button")
+        assert page.locator(".hit .sure").first.inner_text().splitlines() == [word, "50 %"]
+        page.locator(".hit .locate").first.click()
+        page.wait_for_selector(".hit .spans button")
+        assert page.locator(".hit .spans").first.inner_text().startswith(said)
 
 
 def test_a_sound_finds_itself_chosen_or_dropped(opened, disk, sounds, tmp_path):

@@ -41,7 +41,9 @@ def blacklist(
     """
     from lapis.data.keys import in_utf8
     from lapis.data.leaks.exclusion import write_exclusion
+    from lapis.data.storage import local_path
 
+    out = local_path(out, what="--out")
     found = find_leaks_of(training, against, set=set, sound=sound, captions=captions, workers=workers)
     write_exclusion(out, found.exclusion)
     print_unreadable(found)

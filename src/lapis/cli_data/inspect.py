@@ -43,8 +43,10 @@ def inspect(
     json
         Print everything as JSON.
     """
+    from lapis.data.storage import local_path
     from lapis.data.survey import survey
 
+    out = None if out is None else local_path(out, what="--out")
     config = find_source(source, set)
     with stoppable(), stages() as progress:
         found = survey(config, read=read, workers=workers or os.cpu_count() or 1, progress=progress)

@@ -70,7 +70,9 @@ def rewrite(
     from lapis.data.endpoint import Endpoint
     from lapis.data.rewriting import Rewriting
     from lapis.data.rewriting import rewrite as rewrite_source
+    from lapis.data.storage import local_path
 
+    out = local_path(out, what="--out")
     config = find_source(source, set)
     told = "" if prompt is None else prompt.read_text(encoding="utf-8")
     wanted = Rewriting(task, language, count, told)  # type: ignore[arg-type]  (it looks at the task itself)

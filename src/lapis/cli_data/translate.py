@@ -66,12 +66,14 @@ def translate(
     restart
         Throw away the answers of another job in this folder.
     """
+    from lapis.data.storage import local_path
     from lapis.data.translate.checks import Checks
     from lapis.data.translate.job import translate as translate_source
     from lapis.data.translate.models import load_translator
     from lapis.data.translate.options import PROMPT, Options
     from lapis.datasets.languages import short_codes
 
+    out = local_path(out, what="--out")
     config = find_source(source, set)
     told = PROMPT if prompt is None else prompt.read_text(encoding="utf-8")
     checks = Checks(least_back=back)

@@ -62,6 +62,9 @@ def verify(
     json
         Print that JSON.
     """
+    from lapis.data.storage import local_path
+
+    out = None if out is None else local_path(out, what="--out")
     found = find_leaks_of(training, against, set=set, sound=sound, captions=captions, workers=workers)
     told = {name: value for name, value in asdict(found).items() if name != "exclusion"} | {"counts": found.counts}
     if out is not None:

@@ -17,6 +17,8 @@ from lapis.data.storage import Answer, PassingError, Patience, StorageError, Thi
 
 PREFIXES = {"s3": "AWS", "s3a": "AWS", "gs": "GOOGLE"}
 """Of a store's variables in the environment; all others are Azure's."""
+CONTAINERS = ("abfs", "abfss")
+"""In addresses of these, a container's name stands before the @."""
 CLIENT_OPTIONS = (
     "allow_http",
     "allow_invalid_certificates",
@@ -28,8 +30,25 @@ CLIENT_OPTIONS = (
 """Of the environment, which obstore forgets where it is given any: with these a store of one's own is reached."""
 
 STATUS = re.compile(r"status code: (\d+)")
+CODE = re.compile(r"<Code>(\w+)</Code>")
+PAGE = re.compile(r":?\s*<(?:[?!]|\w+[ />])")
+"""Where the page begins that a store sends with a status: it may tell the key's name and what was signed."""
+KEYS = re.compile(r"(?<=://)[^/\s@]*@|(?<=\w)\?[^\s)]*")
+"""What stands in an address before an @ or behind a question mark."""
+CODE_LINE = re.compile(r",?\s*\S+\.rs:\d+(?::\d+)?")
+"""Where in its own sources an error of LanceDB came up."""
 UNSENT = "builder error"
 """What obstore says of an address that it may not ask, as one of http where `AWS_ALLOW_HTTP` is not set."""
+TROUBLES = {
+    r"169\.254\.|[Cc]redentials": "Keys are taken from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.",
+    r"NoSuchBucket|ContainerNotFound|bucket does not exist": "There is no such bucket: make it, or correct its name.",
+    r"\b40[13] [A-Z]|InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|Unauthenticated|PermissionDenied": (
+        "The store refuses the keys in the environment, or lets them do less than this takes."
+    ),
+    UNSENT: "An endpoint of http is asked only where the environment allows it: for S3, AWS_ALLOW_HTTP=true.",
+    r"error sending request|tim(?:ed |e)out|\b5\d\d [A-Z]": "The store does not answer: try again when it does.",
+}
+"""What a client of a store says (`told_of`), and what it means for the user."""
 
 
 class Objects:
@@ -39,8 +58,9 @@ class Objects:
         """Nothing is asked of the store yet.
 
         Raises:
-            ValueError: obstore is not installed, or does not know the root.
+            ValueError: obstore is not installed, or does not know the root; or there are keys in it.
         """
+        check_address(root)
         try:
             obstore: Any = import_module("obstore")
             store: Any = import_module("obstore.store")
@@ -121,10 +141,37 @@ class Objects:
         except errors.NotFoundError as error:
             raise FileNotFoundError(name) from error
         except (errors.BaseError, TimeoutError, ConnectionError) as error:
-            told = str(error).partition("\n\nDebug source")[0].rstrip(": ")
+            told = told_of(error)
             status = STATUS.search(told)
             is_refused = status is not None and status[1].startswith("4") and int(status[1]) not in PASSING_STATUS
             kinds = (errors.InvalidPathError, errors.NotSupportedError, errors.UnknownConfigurationKeyError)
             if is_refused or isinstance(error, kinds) or UNSENT in told:
                 raise StorageError(f"{name}: {told}") from error
             raise PassingError(told) from error
+
+
+def check_address(address: str) -> None:
+    """That an address names no keys: it is printed, and stands in files.
+
+    Raises:
+        ValueError: it does; they are not told.
+    """
+    parts = urlsplit(address)
+    if "@" in parts.netloc and parts.scheme not in CONTAINERS:
+        host = parts.netloc.rpartition("@")[2]
+        raise ValueError(
+            f"{parts.scheme}://...@{host}: expected an address without keys; they belong into the environment"
+        )
+
+
+def told_of(error: BaseException) -> str:
+    """What a client of a store says, in one line, with the store's own name for it: without keys and debugging."""
+    whole = str(error).partition("\n\nDebug source")[0]
+    code = CODE.search(whole)
+    said = CODE_LINE.sub("", KEYS.sub("", PAGE.split(whole, maxsplit=1)[0]).partition("\n")[0]).rstrip(": ")
+    return f"{said} ({code[1]})" if code else said
+
+
+def meaning_of(told: str) -> str:
+    """What `told_of` an error means for the user, in a sentence; empty where nobody knows."""
+    return next((meaning for signs, meaning in TROUBLES.items() if re.search(signs, told)), "")

@@ -20,7 +20,7 @@ def source_at(place: str, *, settings: Iterable[str] = ()) -> SourceConfig:
     """The source that lies at a path, at a glob of tars, or at an address of tars.
 
     Args:
-        place: as the working folder sees it, or else the data folder.
+        place: as the working folder sees it, or else the data folder; of an address that ends in `/`, the tars in it.
         settings: the source's other fields, as `field=value`.
 
     Raises:
@@ -30,7 +30,9 @@ def source_at(place: str, *, settings: Iterable[str] = ()) -> SourceConfig:
     if not place:
         raise ValueError("expected the name of a corpus or a path, got an empty one")
     if (place.endswith(".tar") and not _is_folder(place)) or "://" in place:
-        return configured(Tars, settings, pattern=place if "://" in place else _found(place))
+        if "://" not in place:
+            return configured(Tars, settings, pattern=_found(place))
+        return configured(Tars, settings, pattern=f"{place}*.tar" if place.endswith("/") else place)
     path = Path(_found(place))
     if path.suffix.lower() in TABLES and path.is_file():
         return configured(Table, settings, path=str(path))

@@ -24,6 +24,7 @@ from lapis.data.listing import Listing, Unreadable
 from lapis.data.making import Task, make_shard, plan_digest
 from lapis.data.sample import Sample
 from lapis.data.sources import SourceConfig
+from lapis.data.storage import local_path
 from lapis.data.workers import spread
 from lapis.files import atomic_write, locked
 from lapis.values import to_values
@@ -83,10 +84,10 @@ def prepare(
         progress: called with the number of clips looked at and of all, or None.
 
     Raises:
-        ValueError: the source cannot be opened or lies in the folder, or this holds the work of another job.
+        ValueError: the source cannot be opened or lies in the folder, or this is an address or has another job's work.
         OSError: the disk is full, or a process was killed; what is finished is kept.
     """
-    out = Path(out)
+    out = local_path(out, what="out")
     if shard_clips < 1:
         raise ValueError(f"expected at least one clip a shard, got {shard_clips}")
     codec = codec or Codec()

@@ -110,6 +110,10 @@ class Table:
         if isinstance(audio, ParquetCell):
             name = audio.sound_name or str(number)
         elif isinstance(audio, str):
+            if is_url(audio):
+                raise ValueError(
+                    f"{where}: expected a sound of this machine, got the address {audio} (in stores, tars are read)"
+                )
             audio = Location(path.parent / audio)
         else:
             raise ValueError(f"{where}: expected a path in column {self.audio!r}, got {type(audio).__name__}")

@@ -6,6 +6,7 @@ a `StorageError`. That is no fault of a clip: a run stops at it and goes on with
 
 import os
 import random
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 Answer = TypeVar("Answer")
 OPEN_FILES = 128
 OBJECT_STORES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "azure")
+ADDRESS = re.compile(rf"({'|'.join(('https?', *OBJECT_STORES))}):/+(.*)", re.DOTALL)
 
 
 class StorageError(ValueError):
@@ -109,6 +111,18 @@ class Store(Protocol):
 def is_url(pattern: str) -> bool:
     """Whether this is an address such as `s3://bucket/name`, and no path."""
     return "://" in pattern
+
+
+def local_path(path: Path | str, *, what: str) -> Path:
+    """A path of this machine. A `Path` made of an address has lost its second slash, and would be a folder here.
+
+    Raises:
+        ValueError: it is an address.
+    """
+    found = ADDRESS.match(str(path))
+    if found:
+        raise ValueError(f"{what}: expected a path of this machine, got the address {found[1]}://{found[2]}")
+    return Path(path)
 
 
 @lru_cache(maxsize=64)

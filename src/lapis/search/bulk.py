@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from lapis.data.storage import Patience, StorageError
+from lapis.data.storage import Patience, StorageError, local_path
 from lapis.model import Embedder
 from lapis.search import fragments
 from lapis.search import parts as part_files
@@ -70,9 +70,10 @@ def check_out(out: Path | str, *, sources: Sequence[Path | str], overwrite: bool
     """Where the table is to go, if it may.
 
     Raises:
-        ValueError: it is not called `.parquet`, is a folder or one of the sources, or exists and is not to be replaced.
+        ValueError: it is an address, is not called `.parquet`, is a folder or one of the sources, or exists and is not
+            to be replaced.
     """
-    out = Path(out)
+    out = local_path(out, what="out")
     if out.suffix.lower() != ".parquet" or out.is_dir():
         raise ValueError(f"{out}: expected the name of a file that ends in .parquet")
     if out.resolve() in [Path(source).resolve() for source in sources]:

@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Float
 
 from lapis import audio
+from lapis.data.storage import is_url
 from lapis.model import Embedder
 from lapis.search import approximate
-from lapis.search.columns import Labels
+from lapis.search.columns import Labels, shown
 from lapis.search.filters import Filter
 from lapis.search.hearing_files import FileHearing
 from lapis.search.hits import Hit, IndexedFile, nothing_matches, with_probabilities
@@ -168,16 +169,23 @@ class Index:
     def remove(self, paths: Sequence[Path | str]) -> int:
         """Take files, and all files of folders, out of the index, there or not; gives how many files they were.
 
+        An address that was imported is one file.
+
         Raises:
             ValueError: the index is damaged.
         """
         with self._place.claims.adding():
             found: set[Path] = set()
+            addresses: set[str] = set()
             for path in map(Path, paths):
+                if is_url(shown(path)):
+                    addresses |= {shown(of) for of in self._windows.stamps(paths=[shown(path)])}
+                    continue
                 whole = path.parent.resolve() / path.name
                 found |= self._windows.stamps(paths=[whole]).keys() | self._windows.stamps(below=path.resolve()).keys()
             self._windows.delete(found)
-        return len(found)
+            self._windows.delete(addresses)
+        return len(found) + len(addresses)
 
     def update_map(self, *, anew: bool = False) -> MapStamp:
         """Bring the map of the vectors (`vector_map.py`, extra `map`) up to date, or make it where there is none.
@@ -207,12 +215,18 @@ class Index:
         """Whether there is a map of the vectors, of the table as it stands or as it was."""
         return (self._place.map_folder / STAMP_NAME).exists()
 
-    def compact(self, *, approximately: bool = False) -> "approximate.Approximation | None":
+    def compact(
+        self,
+        *,
+        approximately: bool = False,
+        build: Callable[[Any], approximate.Approximation] = approximate.build,
+    ) -> "approximate.Approximation | None":
         """Make few files of many, and bring LanceDB's indices up to date; `update` does it when it has written.
 
         Args:
             approximately: build the index for approximate search too (`approximate.build`), which is trained anew
                 later when the table has doubled.
+            build: builds it; `ray_index.build_with_ray` does it on a cluster.
 
         Returns what is known of the index for approximate search, if there is one.
 
@@ -222,7 +236,7 @@ class Index:
         with self._place.claims.alone():
             self._windows.compact()
             with explained(self.folder, doing="written"):
-                return approximate.build(self.table) if approximately else approximate.refresh(self.table)
+                return build(self.table) if approximately else approximate.refresh(self.table)
 
     def search(
         self,

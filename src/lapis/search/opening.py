@@ -1,6 +1,8 @@
 """Opening and making an index: one that another model made is refused, and two processes make it once."""
 
 import math
+import random
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +10,7 @@ from lapis.search.columns import FORMAT, schema_of
 from lapis.search.place import TABLE_NAME, Metadata, Place, explained
 
 DEFAULT_WINDOW_SECONDS = 10.0
+ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def create_or_open(place: Place, wanted: Wanted, *, rebuild: bool) -> tuple[Meta
     Raises:
         ValueError: as `open_table`, `Wanted.check` and `Wanted.metadata`; or it is to be rebuilt, and is being written.
     """
-    if place.is_made() and not rebuild:
+    # The first question has an answer of a bucket that is not there too.
+    if place.exists() and place.is_made() and not rebuild:
         return _opened(place, wanted)
     metadata = wanted.metadata()
     database = place.connect()
@@ -81,10 +85,24 @@ def create_or_open(place: Place, wanted: Wanted, *, rebuild: bool) -> tuple[Meta
         if not rebuild and (place.is_made() or place.has_rows()):
             return _opened(place, wanted)
         with explained(place, doing="written"):
-            place.clear()  # of a process that was killed here, the table without rows
-            table = database.create_table(TABLE_NAME, schema=schema_of(wanted.width))
-            place.write(metadata)
-    return metadata, table
+            # Of a process that was killed here, the table without rows goes; not in a store, where it may be that of
+            # another machine, which does not see our locks: two that make an index at once get the same one.
+            may_be_others = place.is_remote and not rebuild
+            if not may_be_others:
+                place.clear()
+            table = _table(database, schema_of(wanted.width), may_be_others=may_be_others)
+            is_written = place.write(metadata, over=not may_be_others)
+    return (metadata, table) if is_written else _opened(place, wanted)
+
+
+def _table(database: Any, schema: Any, *, may_be_others: bool) -> Any:
+    """A new one; or that which another makes at the same moment, if it may be."""
+    for _ in range(ATTEMPTS if may_be_others else 0):
+        try:
+            return database.create_table(TABLE_NAME, schema=schema, exist_ok=True)
+        except (OSError, RuntimeError, ValueError):  # half of it was there
+            time.sleep(random.SystemRandom().uniform(0.1, 0.5))
+    return database.create_table(TABLE_NAME, schema=schema, exist_ok=may_be_others)
 
 
 def check_identity(place: Place, metadata: Metadata, *, asked: str) -> None:

@@ -7,6 +7,7 @@ stores come from the environment, for both alike.
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Hashable, Iterator
@@ -16,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
+from lapis.data.object_storage import check_address, meaning_of, told_of
 from lapis.data.storage import is_url
 from lapis.files import atomic_write, cache_folder
 from lapis.search.claims import Claims
@@ -23,6 +25,10 @@ from lapis.search.columns import FORMAT
 
 METADATA_NAME = "index.json"
 TABLE_NAME = "windows"
+RETRIES = {"max_retries": 4, "retry_timeout": timedelta(seconds=15)}
+"""Of what is asked before all else, so that it is soon told that a store is away."""
+PATIENCE = {"client_max_retries": "8"}
+"""Of LanceDB amid its work, which outlasts a store's absence of some seconds: its own are three, over in one."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Place:
         if isinstance(folder, Path) and re.match(r"[a-z0-9]{2,}:/", str(folder)):
             raise ValueError(f"expected an address as a str, and a Path has lost its second slash: {folder}")
         self.is_remote = is_url(str(folder))
+        if self.is_remote:
+            check_address(str(folder))
         self.folder: Path | str = str(folder).rstrip("/") if self.is_remote else Path(folder)
 
     def __str__(self) -> str:
@@ -110,7 +118,8 @@ class Place:
             raise ValueError("an index needs LanceDB: pip install 'lapis-audio[search]'") from error
         with explained(self, doing="read"):
             # Always the newest version: another process may have updated the index since it was opened.
-            return lancedb.connect(self.folder, read_consistency_interval=timedelta(0))
+            options = self._options() if self.is_remote else None
+            return lancedb.connect(self.folder, read_consistency_interval=timedelta(0), storage_options=options)
 
     def make(self) -> None:
         """The folder, if it has to be made."""
@@ -132,15 +141,19 @@ class Place:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(folder)
 
-    def write(self, metadata: Metadata) -> None:
-        """The JSON beside the table."""
+    def write(self, metadata: Metadata, *, over: bool) -> bool:
+        """The JSON beside the table; in a store not `over` one that is there by now. Gives whether it was written."""
         content = json.dumps(asdict(metadata), indent=2)
         if isinstance(self.folder, Path):
             with atomic_write(self.folder / METADATA_NAME, binary=False) as file:
                 file.write(content)
         else:
             store, obstore = self._store()
-            obstore.put(store, METADATA_NAME, content.encode())
+            try:
+                obstore.put(store, METADATA_NAME, content.encode(), mode="overwrite" if over else "create")
+            except obstore.exceptions.AlreadyExistsError:
+                return False
+        return True
 
     def read(self) -> Metadata:
         """The JSON beside the table.
@@ -160,8 +173,10 @@ class Place:
                     hop_seconds=float(content["hop_seconds"]),
                     model=str(content["model"]),
                 )
-        except (OSError, ValueError, KeyError, TypeError, *self._errors()) as error:
-            raise ValueError(_damaged(self, doing="read", reason=f"{METADATA_NAME}: {error!r}")) from error
+        except (OSError, *self._errors()) as error:
+            raise BrokenIndexError(_damaged(self, doing="read", reason=f"{METADATA_NAME}: {told_of(error)}")) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise BrokenIndexError(_damaged(self, doing="read", reason=f"{METADATA_NAME}: {error!r}")) from error
         raise ValueError(
             f"the index in {self} has format {number}, and this version of Lapis reads format {FORMAT}: "
             f"embed again with `lapis index FOLDER --rebuild`"
@@ -172,6 +187,11 @@ class Place:
             return (self.folder / METADATA_NAME).read_bytes()
         store, obstore = self._store()
         return bytes(obstore.get(store, METADATA_NAME).bytes())
+
+    def _options(self) -> dict[str, str]:
+        """What LanceDB does not take from the environment itself: of a bucket with a dot in its name, its region."""
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        return PATIENCE | ({"region": region} if region and str(self.folder).startswith("s3") else {})
 
     def _cache(self, kind: str) -> Path:
         return cache_folder(kind, hashlib.sha256(str(self.folder).encode()).hexdigest()[:32])
@@ -203,10 +223,14 @@ class Place:
             stores: Any = import_module("obstore.store")
         except ImportError as error:
             raise ValueError(f"{self}: object stores need an extra: pip install 'lapis-audio[storage]'") from error
-        return stores.from_url(self.folder), obstore
+        return stores.from_url(self.folder, retry_config=RETRIES), obstore
 
     def _errors(self) -> tuple[type[Exception], ...]:
         return (self._store()[1].exceptions.BaseError,) if self.is_remote else ()
+
+
+class BrokenIndexError(ValueError):
+    """An index cannot be read or written, and why."""
 
 
 @contextlib.contextmanager
@@ -214,16 +238,21 @@ def explained(place: Place | Path | str, *, doing: Literal["read", "written"]) -
     """Turn what LanceDB and obstore raise, of whatever class, into what the user can do."""
     try:
         yield
+    except BrokenIndexError:  # it is
+        raise
     except Exception as error:
         kinds = (OSError, RuntimeError, ValueError)
         if not isinstance(error, kinds) and not type(error).__module__.startswith("obstore"):
             raise
-        raise ValueError(_damaged(place, doing=doing, reason=str(error).partition("\n")[0])) from error
+        told = told_of(error) if is_url(str(place)) else str(error).partition("\n")[0]
+        raise BrokenIndexError(_damaged(place, doing=doing, reason=told)) from error
 
 
 def _damaged(place: Place | Path | str, *, doing: Literal["read", "written"], reason: str) -> str:
-    well = "store answers and its keys are right" if is_url(str(place)) else "disk and its permissions are well"
-    return (
-        f"the index in {place} cannot be {doing} ({reason}). If the {well}, it is damaged: "
-        f"embed again with `lapis index FOLDER --rebuild`"
-    )
+    said = f"the index in {place} cannot be {doing} ({reason})."
+    well = "disk and its permissions are well"
+    if is_url(str(place)):
+        if meaning := meaning_of(reason):
+            return f"{said} {meaning}"
+        well = "store answers and its keys are right"
+    return f"{said} If the {well}, it is damaged: embed again with `lapis index FOLDER --rebuild`"

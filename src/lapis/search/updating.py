@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from lapis.search.claims import Claims, slot_of
-from lapis.search.columns import File, Labels, Stamp, carried, concatenated, hash_of, rows_of
+from lapis.search.columns import UNKNOWN, File, Labels, Stamp, archive_of, carried, concatenated, hash_of, rows_of
 from lapis.search.hearing_files import FileHearing
 from lapis.search.labels import own_labels
 from lapis.search.windows_table import Known, WindowsTable
@@ -212,7 +212,8 @@ class Update:
                 self._step()
                 self._fail(file, str(error))
                 continue
-            file.labels = told or (before.labels if before else None)
+            # Of a row that was imported, nobody has looked at what the header says.
+            file.labels = told or (before.labels if before and before.stamp != UNKNOWN else None)
             hashed.append(file)
         copies = self.table.with_content({file.audio_hash: file.stamp.size for file in hashed})
         takeovers: list[_Takeover] = []
@@ -256,7 +257,8 @@ class Update:
         for of in takeovers:
             path = of.file.path
             if of.source == path:
-                self.relabelled += known[path].labels != of.file.labels
+                # Of a store, another machine may have written it since we looked: then there is nothing to count.
+                self.relabelled += path in known and known[path].labels != of.file.labels
             elif of.is_moved:
                 self.moved += 1
             else:
@@ -295,11 +297,11 @@ class Update:
 
 
 def _is_gone(path: Path) -> bool:
-    """Whether nothing is there; not where a folder or a disk does not let us see."""
+    """Whether nothing is there; not where a folder or a disk does not let us see, nor of a member of a tar."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return True
+        return archive_of(str(path)) is None
     except OSError:
         return False
     return False
