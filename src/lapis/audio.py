@@ -9,6 +9,7 @@ kinds that libsndfile opens are left to FFmpeg as well: Vorbis, where its seeks 
 import contextlib
 import io
 import math
+import multiprocessing
 import os
 import re
 import signal
@@ -329,11 +330,15 @@ class _Forward(soundfile.SoundFile):
         return False
 
 
-if hasattr(os, "register_at_fork") and hasattr(soundfile.SoundFile, "_sf_error_lock"):
-    # soundfile opens every file under this lock. A process that is forked while a thread holds it, a worker of a
-    # DataLoader say, would wait for it for ever at its first file.
-    _opening: threading.Lock = soundfile.SoundFile._sf_error_lock
-    os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release)
+def _open_with_a_new_lock() -> None:
+    """soundfile opens every file under a lock. A process that is forked while another thread holds it, a worker of a
+    DataLoader say, would wait for it for ever at its first file."""
+    if hasattr(soundfile.SoundFile, "_sf_error_lock"):
+        soundfile.SoundFile._sf_error_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open_with_a_new_lock)
 
 
 @contextlib.contextmanager
@@ -366,16 +371,21 @@ def _forward(source: File, stack: contextlib.ExitStack) -> _Forward:
         # By its full path, since libsndfile takes `-` for the standard input; as bytes, since a name need not be UTF-8.
         opened: Any = os.fsencode(Path(source).absolute())
         return _Forward(opened)
-    if not hasattr(os, "memfd_create") or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    if not hasattr(os, "memfd_create") or _leaves_interrupts_to_a_parent():
         return _Forward(io.BytesIO(source))
-    # A file in memory, which libsndfile reads itself: of a Ctrl-C while it reads through Python nobody would hear, and
-    # the sound would end there. (Worker processes, which leave Ctrl-C to their parent, do without.)
+    # A file in memory, which libsndfile reads itself: of what a signal's handler raises while it reads through Python
+    # nobody would hear, and the sound would end there.
     descriptor = os.memfd_create("lapis-sound")
     stack.callback(os.close, descriptor)
     written = 0
     while written < len(source):  # one call takes 2 GB at most
         written += os.pwrite(descriptor, memoryview(source)[written:], written)
     return _Forward(descriptor, closefd=False)
+
+
+def _leaves_interrupts_to_a_parent() -> bool:
+    """Whether this is a worker process that ends when it is told to, and not by an exception (see `data.loader`)."""
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN and multiprocessing.parent_process() is not None
 
 
 def _open_content(source: File, name: str) -> io.BufferedIOBase:

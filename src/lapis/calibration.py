@@ -42,6 +42,10 @@ class Logistic:
     slope: float
     offset: float
 
+    def __post_init__(self) -> None:
+        if not np.isfinite((self.slope, self.offset)).all():
+            raise ValueError(f"expected a line of finite numbers, got slope {self.slope} and offset {self.offset}")
+
     def __call__(self, scores: Scores) -> Float64[np.ndarray, "..."]:
         """Log odds."""
         return self.slope * scores + self.offset
@@ -57,6 +61,8 @@ class Isotonic:
     def __post_init__(self) -> None:
         if len(self.scores) != len(self.log_odds) or not self.scores:
             raise ValueError(f"expected as many log odds as scores, got {len(self.log_odds)} and {len(self.scores)}")
+        if not np.isfinite((*self.scores, *self.log_odds)).all():
+            raise ValueError("expected knots of finite numbers")
         if (np.diff(self.scores) < 0).any() or (np.diff(self.log_odds) < 0).any():
             raise ValueError("expected knots whose scores and log odds do not fall")
 

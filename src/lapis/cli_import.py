@@ -42,13 +42,13 @@ def import_(
         What relative paths in the table are relative to. Unless told, this folder, and files that are not there are
         left out.
     model
-        Where the model lies, for `lapis search` and `lapis serve`; as the table says unless told.
+        Where the model lies, for `lapis search` and `lapis serve`, noted in a new index; as the table says unless told.
     window_seconds
         Of sound a row of files that `lapis index` adds later, in a new index; 10 unless told.
     hop_seconds
         From one such window's start to the next; the window unless told.
     rebuild
-        Throw away what is in the index and begin anew.
+        Throw away what is in the index and begin anew, once all rows of the table have been looked at.
     approximate
         Build the index for approximate search at the end, and measure its recall.
     engine
@@ -61,16 +61,25 @@ def import_(
     from rich.console import Console
     from rich.progress import Progress
 
+    from lapis.data.storage import local_path
+    from lapis.search.approximate import FEWEST_TRAINABLE, check_trainable
     from lapis.search.embedded import Embedded
     from lapis.search.ending import exit_on_terminate
     from lapis.search.importing import import_table
     from lapis.search.index import Index
-    from lapis.search.ray_index import builder
+    from lapis.search.ray_index import builder, check_buildable
 
     if engine == "ray" and not approximate:
         raise ValueError("--engine ray builds the index for approximate search: add --approximate")
     build = builder(engine, workers=workers, address=address)
-    embedded = Embedded.open(table)
+    embedded = Embedded.open(local_path(table, what="TABLE"))
+    if approximate:  # what can be known is said before hours of work
+        check_trainable(embedded.num_rows if rebuild else max(embedded.num_rows, FEWEST_TRAINABLE))
+        if engine == "ray":
+            check_buildable(embedded.width, workers=workers)
+    if rebuild:
+        for _ in embedded.batches():  # a damaged row is met before the old index is gone
+            pass
     place = model or embedded.model
     opened = Index.create_or_open(
         index,
@@ -87,7 +96,7 @@ def import_(
         report = import_table(
             opened,
             embedded,
-            root=root,
+            root=None if root is None else local_path(root, what="--root"),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     _print_report(report)

@@ -328,7 +328,7 @@ def compact(
 
 
 @app.command
-def remove(paths: Annotated[list[Path], Parameter(negative=())], /, *, index: str = DEFAULT_INDEX) -> None:
+def remove(paths: Annotated[list[str], Parameter(negative=())], /, *, index: str = DEFAULT_INDEX) -> None:
     """Take files, and all files of folders, out of an index; the sounds stay where they are.
 
     Parameters

@@ -1,6 +1,7 @@
 """Batches of worker processes in memory that is used again: never while somebody has one of them."""
 
 import gc
+import os
 import random
 from pathlib import Path
 
@@ -89,6 +90,22 @@ def test_an_array_is_free_when_no_view_of_it_is_left():
     del clip
     gc.collect()
     assert marks[1, 2] == 0 and marks.sum() == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_that_lets_go_of_its_copy_of_a_batch_frees_nothing():
+    coming, received, marks = _coming([1000] * 30)
+    sent = next(coming)
+    batch = received.batch(sent)
+    child = os.fork()
+    if child == 0:
+        del batch
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0 and marks[sent.worker, sent.number] == 1
+    for other in coming:
+        received.batch(other)
+        assert _is_whole(batch, 1000)
 
 
 def test_an_array_crosses_once():

@@ -260,6 +260,48 @@ def stopped(work, *, left):
     return call
 
 
+def test_what_was_noted_and_taken_out_since_comes_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "BATCH_ROWS", 2)
+    table = write_table(tmp_path / "v.parquet", [(f"/s/{number}.wav", number % WIDTH) for number in range(8)])
+    left = [3]  # the first commit and its note pass, and the second commit
+    with pytest.MonkeyPatch.context() as stopping, pytest.raises(StoppedError):
+        for owner, name in ((WindowsTable, "append"), (importing._Import, "_note")):
+            stopping.setattr(owner, name, stopped(getattr(owner, name), left=left))
+        taken_in(table, tmp_path / "index", commit_rows=2)
+    assert make_index(tmp_path / "index").remove(["/s/0.wav"]) == 1
+    index, report = taken_in(table, tmp_path / "index", commit_rows=2)
+    assert len(contents(index)) == 8 and report.resumed < 2 <= report.added + report.replaced
+
+
+def test_a_member_with_a_name_that_is_too_long_for_a_file_is_left_out_and_told(tmp_path):
+    table = write_table(tmp_path / "v.parquet", [("x.tar:" + 300 * "a" + ".wav", 0), ("/whole.wav", 1)])
+    index, report = taken_in(table, tmp_path / "index")
+    assert (report.added, report.absent) == (1, 1) and contents(index) == {"/whole.wav": 1}
+
+
+def test_an_address_with_two_slashes_can_be_taken_out(tmp_path):
+    index, _ = taken_in(write_table(tmp_path / "v.parquet", [("s3://b/x//y.wav", 0)]), tmp_path / "index")
+    assert (index.remove(["s3://b/x/y.wav"]), index.remove(["s3://b/x//y.wav"])) == (0, 1)
+
+
+def test_what_can_be_known_beforehand_is_told_before_an_index_is_touched(tmp_path, lapis):
+    good = write_table(tmp_path / "good.parquet", [("/a.wav", 0), ("/b.wav", 1)])
+    assert lapis("index", "import", good).returncode == 0
+    bad = write_table(tmp_path / "bad.parquet", [("/a.wav", 0)], said=SAID)
+    rows = parquet.read_table(bad)
+    nothing = pa.array([None], rows.schema.field("duration_seconds").type)
+    place = rows.schema.get_field_index("duration_seconds")
+    parquet.write_table(rows.set_column(place, rows.schema.field(place), nothing), bad)
+    assert "expected a duration" in lapis("index", "import", bad, "--rebuild").stderr
+    few = lapis("index", "import", good, "--rebuild", "--approximate").stderr
+    assert "expected at least 256 rows" in few and "damaged" not in few
+    few = lapis("index", "import", good, "--approximate").stderr
+    assert "expected at least 256 rows" in few and "damaged" not in few
+    assert "expected a path of this machine" in lapis("index", "import", good, "--root", "s3://b/x").stderr
+    assert "expected a path of this machine" in lapis("index", "import", "s3://b/v.parquet").stderr
+    assert set(contents(Index.open(tmp_path / "lapis-index"))) == {"/a.wav", "/b.wav"}
+
+
 def test_what_was_noted_is_passed_over(tmp_path, monkeypatch):
     monkeypatch.setattr(embedded, "BATCH_ROWS", 2)
     table = write_table(tmp_path / "v.parquet", [(f"/{number}.wav", 1) for number in range(9)])

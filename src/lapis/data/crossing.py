@@ -6,6 +6,7 @@ torch's tensors do when it is first used, and later its number is enough. Which 
 all see: a worker marks what it sends, and the mark is cleared where nobody has the batch any more.
 """
 
+import os
 import weakref
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,7 +51,9 @@ class SharedArrays(Arrays):
             return np.empty(samples, np.float32)
         # The place of none, or of one that was too short.
         self._known.discard(free[0])
-        array = self._shared[free[0]] = torch.empty(max(1, int(SPARE * samples))).share_memory_()
+        # Made shared, since memory that becomes so is touched and copied, the spare part of it too.
+        storage = torch.UntypedStorage._new_shared(4 * max(1, int(SPARE * samples)))
+        array = self._shared[free[0]] = torch.empty(0).set_(storage)
         return array.numpy()
 
     def lend(self, array: Waveform, *, samples: int) -> torch.Tensor:
@@ -107,6 +110,7 @@ class Received:
 
     def __init__(self, marks: torch.Tensor) -> None:
         self._lent = marks.numpy()
+        self._process = os.getpid()
         self._arrays: dict[tuple[int, int], Waveform] = {}
 
     def batch(self, sent: Sent) -> Batch:
@@ -116,8 +120,14 @@ class Received:
             self._arrays[place] = sent.array.numpy()
         array = self._arrays[place][: sum(sent.lengths)]
         # Not through a lock: this may be called in any thread, in the middle of anything.
-        weakref.finalize(array, self._lent.__setitem__, place, 0).atexit = False
+        weakref.finalize(array, _free, self._lent, place, process=self._process).atexit = False
         return replace(sent.batch, waveforms=Ragged(torch.from_numpy(array), sent.lengths))
+
+
+def _free(lent: np.ndarray, place: tuple[int, int], *, process: int) -> None:
+    """Clear a mark. A fork of the process that received has a copy of its batches, and its end is not theirs."""
+    if os.getpid() == process:
+        lent[place] = 0
 
 
 class Sending(Dataset):

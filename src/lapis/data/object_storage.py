@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lapis.data.http_storage import PASSING_STATUS
-from lapis.data.storage import Answer, PassingError, Patience, StorageError, Thing, expand
+from lapis.data.storage import OBJECT_STORES, Answer, PassingError, Patience, StorageError, Thing, expand
 
 PREFIXES = {"s3": "AWS", "s3a": "AWS", "gs": "GOOGLE"}
 """Of a store's variables in the environment; all others are Azure's."""
@@ -46,7 +46,9 @@ TROUBLES = {
         "The store refuses the keys in the environment, or lets them do less than this takes."
     ),
     UNSENT: "An endpoint of http is asked only where the environment allows it: for S3, AWS_ALLOW_HTTP=true.",
-    r"error sending request|tim(?:ed |e)out|\b5\d\d [A-Z]": "The store does not answer: try again when it does.",
+    r"error sending request|tim(?:ed |e)out|[Ss]tatus(?: code)?:? 5\d\d": (
+        "The store does not answer: try again when it does."
+    ),
 }
 """What a client of a store says (`told_of`), and what it means for the user."""
 
@@ -157,11 +159,10 @@ def check_address(address: str) -> None:
         ValueError: it does; they are not told.
     """
     parts = urlsplit(address)
-    if "@" in parts.netloc and parts.scheme not in CONTAINERS:
-        host = parts.netloc.rpartition("@")[2]
-        raise ValueError(
-            f"{parts.scheme}://...@{host}: expected an address without keys; they belong into the environment"
-        )
+    # A key may have a slash, behind which nobody sees its @; no bucket has a colon.
+    is_store = parts.scheme in OBJECT_STORES
+    if ("@" in parts.netloc and parts.scheme not in CONTAINERS) or (is_store and ":" in parts.netloc):
+        raise ValueError(f"{parts.scheme}://...: expected an address without keys; they belong into the environment")
 
 
 def told_of(error: BaseException) -> str:

@@ -111,8 +111,9 @@ class Table:
             name = audio.sound_name or str(number)
         elif isinstance(audio, str):
             if is_url(audio):
+                scheme = audio.partition(":")[0]
                 raise ValueError(
-                    f"{where}: expected a sound of this machine, got the address {audio} (in stores, tars are read)"
+                    f"{where}: expected a sound of this machine, got one of {scheme}:// (in stores, tars are read)"
                 )
             audio = Location(path.parent / audio)
         else:

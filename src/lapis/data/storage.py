@@ -121,7 +121,7 @@ def local_path(path: Path | str, *, what: str) -> Path:
     """
     found = ADDRESS.match(str(path))
     if found:
-        raise ValueError(f"{what}: expected a path of this machine, got the address {found[1]}://{found[2]}")
+        raise ValueError(f"{what}: expected a path of this machine, got an address of {found[1]}://")
     return Path(path)
 
 

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "lapis:approximation"
 
+
+class UnfitError(ValueError):
+    """An index cannot be made of a table, which is none the worse."""
+
+
 FEWEST_ROWS = 50_000
 """Of fewer, exact search is quick: `worthwhile` says no."""
 FEW_ROWS = 2_000
@@ -127,12 +132,21 @@ def partitions_for(table: Any, *, partitions: int | None = None) -> int:
     """Of an index of a table: the square root of its rows unless told.
 
     Raises:
-        ValueError: the table has fewer rows than an index can be trained on.
+        UnfitError: the table has fewer rows than an index can be trained on.
     """
     rows = table.count_rows()
-    if rows < FEWEST_TRAINABLE:
-        raise ValueError(f"expected at least {FEWEST_TRAINABLE} rows to make an index of, got {rows}")
+    check_trainable(rows)
     return partitions or round(rows**0.5)
+
+
+def check_trainable(rows: int) -> None:
+    """That an index can be trained on so many rows.
+
+    Raises:
+        UnfitError: they are too few.
+    """
+    if rows < FEWEST_TRAINABLE:
+        raise UnfitError(f"expected at least {FEWEST_TRAINABLE} rows to make an index of, got {rows}")
 
 
 def measure(

@@ -7,6 +7,7 @@ an import that was ended anyhow goes on there; what was written and not yet note
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -124,8 +125,7 @@ class _Import:
             failed += len(batch.failures)
             failures += batch.failures[: LISTED_FAILURES - len(failures)]
             first = int(np.searchsorted(batch.numbers, noted))
-            self.resumed += first
-            self._sort(batch.paths[first:], batch.vectors[first:], batch.seconds[first:].tolist(), seen=seen)
+            self._sort(batch.paths, batch.vectors, batch.seconds.tolist(), seen=seen, num_noted=first)
             done += batch.num_rows
             if len(self._new) + len(self._again) >= self.commit_rows:
                 self._write(done)
@@ -141,13 +141,18 @@ class _Import:
             self.added, self.replaced, self.resumed, failed, self._absent, tuple(failures), tuple(self.absences)
         )
 
-    def _sort(self, paths: Sequence[str], vectors: Vectors, seconds: Sequence[float], *, seen: "_Seen") -> None:
-        """Rows to be appended, and rows to replace others."""
+    def _sort(
+        self, paths: Sequence[str], vectors: Vectors, seconds: Sequence[float], *, seen: "_Seen", num_noted: int
+    ) -> None:
+        """Rows to be appended, and rows to replace others; of the first ones, which an earlier run has noted, those
+        that somebody has taken out since."""
         found = [(whole, number) for number, path in enumerate(paths) if (whole := self._whole(path)) is not None]
         was_met = seen.add([whole for whole, _ in found])
         for (whole, number), met in zip(found, was_met.tolist(), strict=True):
             sound = _Sound(vectors[number], seconds[number])
-            if whole in self._new:
+            if met and number < num_noted:
+                self.resumed += 1
+            elif whole in self._new:
                 self._new[whole] = sound
                 self.replaced += 1
             elif met:
@@ -163,7 +168,8 @@ class _Import:
             return path
         whole = self.base / path
         found = _resolved(whole.parent) / whole.name
-        if not self.is_guessed or Path(path).is_absolute() or found.exists() or archive_of(str(found)) is not None:
+        is_there = os.path.exists(found)  # noqa: PTH110  (`Path.exists` raises where a name is too long)
+        if not self.is_guessed or Path(path).is_absolute() or is_there or archive_of(str(found)):
             return str(found)
         self._absent += 1
         if len(self.absences) < LISTED_ABSENT:

@@ -177,10 +177,12 @@ class Index:
         with self._place.claims.adding():
             found: set[Path] = set()
             addresses: set[str] = set()
-            for path in map(Path, paths):
-                if is_url(shown(path)):
-                    addresses |= {shown(of) for of in self._windows.stamps(paths=[shown(path)])}
+            for told in paths:
+                address = shown(told) if isinstance(told, Path) else told
+                if is_url(address):
+                    addresses |= {address} if self._windows.stamps(paths=[address]) else set()
                     continue
+                path = Path(told)
                 whole = path.parent.resolve() / path.name
                 found |= self._windows.stamps(paths=[whole]).keys() | self._windows.stamps(below=path.resolve()).keys()
             self._windows.delete(found)

@@ -159,7 +159,11 @@ def locate(
     else:
         meant = None if calibration is None else _OfClips(calibration, calibration.background(vectors))
     limits = _limits(frames, meant=meant, rule=rule)
-    probabilities = None if meant is None else meant.probabilities(frames.scores)
+    probabilities = None
+    if meant is not None:
+        probabilities = np.empty(frames.scores.shape)
+        for number in range(len(texts)):  # one after another, since on the way to them there is more than they are
+            probabilities[:, number] = meant.probabilities(frames.scores[:, number], text=number)
     found = []
     for number, text in enumerate(texts):
         one = FrameScores(frames.scores[:, [number]], frames.seconds)
@@ -176,7 +180,7 @@ def locate(
 
 
 Limits = Float64[np.ndarray, "texts"]
-Cosines = Float64[np.ndarray, "frames texts"]
+OfText = Float[np.ndarray, "frames"]
 
 
 @dataclass(frozen=True)
@@ -189,11 +193,11 @@ class _OfClips:
     def limits(self) -> "_Limits":
         of = self.calibration
         begin = of.least_score - of.background_weight * self.background
-        rule = f"by the model's calibration a text counts as heard where {of.decision.rule}"
+        rule = f"by the model's calibration an instant stands out where {of.decision.rule}"
         return _Limits(begin, begin, f"{rule}, of whole clips (lapis calibrate --frames fits it to instants)")
 
-    def probabilities(self, cosines: Cosines) -> Cosines:
-        return self.calibration.probability(self.calibration.scores(cosines, background=self.background))
+    def probabilities(self, cosines: OfText, *, text: int) -> OfText:
+        return self.calibration.probability(self.calibration.scores(cosines, background=self.background[text]))
 
 
 @dataclass(frozen=True)
@@ -212,8 +216,8 @@ class _OfFrames:
         )
         return _Limits(of.begin_score + lift, of.continue_score + lift, rule)
 
-    def probabilities(self, cosines: Cosines) -> Cosines:
-        return self.calibration.probability(cosines + self.calibration.usual_weight * self.usual)
+    def probabilities(self, cosines: OfText, *, text: int) -> OfText:
+        return self.calibration.probability(cosines + self.calibration.usual_weight * self.usual[text])
 
 
 @dataclass(frozen=True)
@@ -235,7 +239,7 @@ def _limits(frames: FrameScores, *, meant: _OfClips | _OfFrames | None, rule: Ru
     return _Limits(
         begin,
         begin,
-        f"the model has no calibration: a text counts as heard where its score lies {rule.spreads:g} spreads above the "
+        f"the model has no calibration: an instant stands out where its score lies {rule.spreads:g} spreads above the "
         f"recording's median, which tells what stands out and not whether it is there",
     )
 

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from lapis.data.object_storage import check_address, meaning_of, told_of
 from lapis.data.storage import is_url
 from lapis.files import atomic_write, cache_folder
+from lapis.search.approximate import UnfitError
 from lapis.search.claims import Claims
 from lapis.search.columns import FORMAT
 
@@ -238,7 +239,7 @@ def explained(place: Place | Path | str, *, doing: Literal["read", "written"]) -
     """Turn what LanceDB and obstore raise, of whatever class, into what the user can do."""
     try:
         yield
-    except BrokenIndexError:  # it is
+    except (BrokenIndexError, UnfitError):  # they are
         raise
     except Exception as error:
         kinds = (OSError, RuntimeError, ValueError)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from lapis.data.storage import is_url
 from lapis.search import approximate
-from lapis.search.approximate import BITS, FEWEST_TRAINABLE, Approximation, measure, partitions_for
+from lapis.search.approximate import BITS, FEWEST_TRAINABLE, Approximation, UnfitError, measure, partitions_for
 from lapis.search.ray_engine import OWN_CLUSTER, cluster, num_workers
 from lapis.search.recall import COLUMN
 from lapis.shapes import Vectors
@@ -45,45 +45,58 @@ def build_with_ray(
         goal: and the others, as `approximate.build` has them.
 
     Raises:
-        ValueError: the table has too few rows, the width is no multiple of 8, or an extra is not installed.
-        RuntimeError: a worker has failed.
+        UnfitError: the table has too few rows, the width is no multiple of 8, an extra is not installed, the cluster
+            cannot be reached, or a worker has failed.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+    check_buildable(table.schema.field(COLUMN).type.list_size, workers=workers)
     partitions = partitions_for(table, partitions=partitions)
-    width = table.schema.field(COLUMN).type.list_size
-    if width % WIDTH_MULTIPLE:
-        raise ValueError(f"expected vectors whose width is a multiple of {WIDTH_MULTIPLE}, got {width}")
-    builder = _builder()
+    lance_ray = _lance_ray()
     uri = table.uri if is_url(table.uri) else str(Path(table.uri).resolve())  # workers may be in another folder
     with warnings.catch_warnings():
         # Ray's processes begin by executing another program, so that no lock is carried over.
         warnings.filterwarnings("ignore", message="lance(db)? .*fork")
-        with cluster(address, workers=workers):
-            builder.create_index(
-                uri,
-                column=COLUMN,
-                index_type="IVF_RQ",
-                num_bits=BITS,
-                metric="cosine",
-                num_partitions=partitions,
-                sample_rate=min(FEWEST_TRAINABLE, table.count_rows() // partitions),
-                num_workers=workers or num_workers(0),
-            )
+        try:
+            with cluster(address, workers=workers):
+                lance_ray.create_index(
+                    uri,
+                    column=COLUMN,
+                    index_type="IVF_RQ",
+                    num_bits=BITS,
+                    metric="cosine",
+                    num_partitions=partitions,
+                    sample_rate=min(FEWEST_TRAINABLE, table.count_rows() // partitions),
+                    num_workers=workers or num_workers(0),
+                )
+        except (RuntimeError, OSError) as error:
+            told = str(error).partition("\n")[0]
+            raise UnfitError(f"the cluster did not build the index; the table is as it was: {told}") from error
     table.checkout_latest()
     return measure(table, partitions=partitions, goal=goal, far=far, queries=queries, seed=seed)
 
 
-def _builder() -> Any:
-    """lance-ray.
+def check_buildable(width: int, *, workers: int | None) -> None:
+    """What can be known before there is a table.
 
     Raises:
-        ValueError: it is not installed.
+        UnfitError: the width is no multiple of 8, there are no workers, or an extra is not installed.
+    """
+    if workers is not None and workers < 1:
+        raise UnfitError(f"workers must be at least 1, got {workers}")
+    if width % WIDTH_MULTIPLE:
+        raise UnfitError(f"expected vectors whose width is a multiple of {WIDTH_MULTIPLE}, got {width}")
+    _lance_ray()
+
+
+def _lance_ray() -> Any:
+    """The package.
+
+    Raises:
+        UnfitError: it is not installed.
     """
     try:
         return import_module("lance_ray")
     except ImportError as error:
-        raise ValueError("an index built on a cluster needs an extra: pip install 'lapis-audio[ray]'") from error
+        raise UnfitError("an index built on a cluster needs an extra: pip install 'lapis-audio[ray]'") from error
 
 
 def builder(

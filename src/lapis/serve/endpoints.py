@@ -11,7 +11,9 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from lapis.data.storage import is_url
 from lapis.search.classify import Classes
+from lapis.search.columns import shown
 from lapis.search.filters import Filter
 from lapis.search.frame_grid import Listening
 from lapis.search.heat import heat
@@ -195,6 +197,8 @@ class Endpoints:
         """A hit without its place on this machine's disk."""
         below = self.root is not None and hit.path.is_relative_to(self.root)
         name = hit.path.relative_to(self.root).as_posix() if self.root and below else hit.path.name
+        if is_url(shown(hit.path)):
+            name = name.partition("?")[0]  # behind it an address may be signed
         number = self.indexed.catalogue.told(hit.path)
         return {"id": number, "name": name, **{key: value for key, value in asdict(hit).items() if key != "path"}}
 
