@@ -573,7 +573,7 @@ def test_a_process_that_is_forked_while_threads_open_files_can_open_files(files)
         thread.start()
     statuses = []
     try:
-        for _ in range(60):
+        for _ in range(30):
             child = os.fork()
             if child == 0:
                 signal.alarm(10)  # it would wait for ever

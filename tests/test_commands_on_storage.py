@@ -206,7 +206,7 @@ def test_what_cannot_be_is_one_sentence(lapis, store, model, sounds, tmp_path, m
         refused(lapis(*words, "--index", none), f"{none} cannot be read", "NoSuchBucket", "There is no such bucket")
     refused(lapis("data", "inspect", "s3://nobody/a-*.tar"), "s3://nobody/a-*.tar: ", "(NoSuchBucket)")
     refused(
-        lapis("index", "list", "--index", "s3://KEY:PASSWORD@bucket/i"), "s3://...@bucket: expected an address with"
+        lapis("index", "list", "--index", "s3://KEY:PASSWORD@bucket/i"), "s3://...: expected an address without keys"
     )
     refused(lapis("data", "inspect", "s3://KEY:PASSWORD@bucket/a.tar"), "expected an address without keys")
 
@@ -225,7 +225,7 @@ def test_what_cannot_be_is_one_sentence(lapis, store, model, sounds, tmp_path, m
     put(store, "bucket/loose/a.wav", (sounds / "a.wav").read_bytes())
     refused(lapis("data", "prepare", "s3://bucket/loose/", "--out", "x"), "no tar matches s3://bucket/loose/*.tar")
     (tmp_path / "table.csv").write_text("audio,caption\ns3://bucket/loose/a.wav,rain\n")
-    refused(lapis("data", "prepare", "table.csv", "--out", "x"), "row 1: expected a sound of this machine, got the")
+    refused(lapis("data", "prepare", "table.csv", "--out", "x"), "row 1: expected a sound of this machine, got one of s3://")
 
     monkeypatch.setenv("AWS_ALLOW_HTTP", "false")
     refused(lapis("index", "list", "--index", INDEX), "AWS_ALLOW_HTTP=true")
