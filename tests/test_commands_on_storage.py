@@ -225,7 +225,9 @@ def test_what_cannot_be_is_one_sentence(lapis, store, model, sounds, tmp_path, m
     put(store, "bucket/loose/a.wav", (sounds / "a.wav").read_bytes())
     refused(lapis("data", "prepare", "s3://bucket/loose/", "--out", "x"), "no tar matches s3://bucket/loose/*.tar")
     (tmp_path / "table.csv").write_text("audio,caption\ns3://bucket/loose/a.wav,rain\n")
-    refused(lapis("data", "prepare", "table.csv", "--out", "x"), "row 1: expected a sound of this machine, got one of s3://")
+    refused(
+        lapis("data", "prepare", "table.csv", "--out", "x"), "row 1: expected a sound of this machine, got one of s3://"
+    )
 
     monkeypatch.setenv("AWS_ALLOW_HTTP", "false")
     refused(lapis("index", "list", "--index", INDEX), "AWS_ALLOW_HTTP=true")
