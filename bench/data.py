@@ -270,13 +270,13 @@ def joined(tars: list[Path], *, seconds: float, most: int, folder: Path) -> list
     """Tars of Opus clips of one length, each made of neighbours of a tar, with the words of the first of them."""
     folder.mkdir()
     made, count = [], 0
-    for path in tars:
+    for number, path in enumerate(tars, start=1):
         sounds: list[np.ndarray] = []
         words: dict[str, Any] = {}
         made.append(folder / path.name)
         with tarfile.open(path) as tar, tarfile.open(made[-1], "w") as out:
             for member in tar:
-                if count == most:
+                if count == most * number // len(tars):
                     break
                 file = tar.extractfile(member)
                 content = b"" if file is None else file.read()
