@@ -67,7 +67,7 @@ def import_(
     from lapis.search.ending import exit_on_terminate
     from lapis.search.importing import import_table
     from lapis.search.index import Index
-    from lapis.search.ray_index import builder, check_buildable
+    from lapis.search.ray_index import builder, check_buildable, find_lance_ray
 
     if engine == "ray" and not approximate:
         raise ValueError("--engine ray builds the index for approximate search: add --approximate")
@@ -77,6 +77,7 @@ def import_(
         check_trainable(embedded.num_rows if rebuild else max(embedded.num_rows, FEWEST_TRAINABLE))
         if engine == "ray":
             check_buildable(embedded.width, workers=workers)
+            find_lance_ray()
     if rebuild:
         for _ in embedded.batches():  # a damaged row is met before the old index is gone
             pass

@@ -50,7 +50,7 @@ def build_with_ray(
     """
     check_buildable(table.schema.field(COLUMN).type.list_size, workers=workers)
     partitions = partitions_for(table, partitions=partitions)
-    lance_ray = _lance_ray()
+    lance_ray = find_lance_ray()
     uri = table.uri if is_url(table.uri) else str(Path(table.uri).resolve())  # workers may be in another folder
     with warnings.catch_warnings():
         # Ray's processes begin by executing another program, so that no lock is carried over.
@@ -78,16 +78,15 @@ def check_buildable(width: int, *, workers: int | None) -> None:
     """What can be known before there is a table.
 
     Raises:
-        UnfitError: the width is no multiple of 8, there are no workers, or an extra is not installed.
+        UnfitError: the width is no multiple of 8, or there are no workers.
     """
     if workers is not None and workers < 1:
         raise UnfitError(f"workers must be at least 1, got {workers}")
     if width % WIDTH_MULTIPLE:
         raise UnfitError(f"expected vectors whose width is a multiple of {WIDTH_MULTIPLE}, got {width}")
-    _lance_ray()
 
 
-def _lance_ray() -> Any:
+def find_lance_ray() -> Any:
     """The package.
 
     Raises:
