@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -53,7 +54,10 @@ class Loader:
 
     def __init__(self, mixture: Mixture, *, budget: Budget, sample_rate: int, reading: Reading) -> None:
         self._mixture, self._budget, self._reading = mixture, budget, reading
-        self._reader = Reader(mixture, budget=budget, sample_rate=sample_rate, keep_bytes=reading.keep_bytes)
+        self._make_reader = partial(
+            Reader, mixture, budget=budget, sample_rate=sample_rate, keep_bytes=reading.keep_bytes
+        )
+        self._reader = self._make_reader()
 
     def batches(self, position: int) -> Iterator[Batch]:
         """Endless batches, the first one beginning with draw `position`."""
@@ -81,7 +85,7 @@ class Loader:
         marks = marks_of_lent(self._reading.workers)
         arrays, received = SharedArrays(marks), Received(marks)
         coming: Iterable[Batch | Sent | ValueError] = DataLoader(
-            Sending(self._reader.laying_into(arrays), arrays),
+            Sending(self._make_reader(arrays=arrays), arrays),
             sampler=plans,
             batch_size=None,
             collate_fn=_unchanged,  # type: ignore[arg-type]  (torch's alias is not generic)
@@ -127,17 +131,13 @@ def _leave_interrupts_to_the_parent(worker: int) -> None:
 class Reader(Dataset):
     """Plans to batches; a copy lives in each worker process, and threads share one."""
 
-    def __init__(self, mixture: Mixture, *, budget: Budget, sample_rate: int, keep_bytes: int) -> None:
+    def __init__(
+        self, mixture: Mixture, *, budget: Budget, sample_rate: int, keep_bytes: int, arrays: Arrays | None = None
+    ) -> None:
+        """With arrays of its own, unless told into which ones batches are laid."""
         self.mixture, self.budget, self.sample_rate = mixture, budget, sample_rate
         self._kept = Kept(keep_bytes)
-        self._keep_bytes = keep_bytes
-        self._arrays = Arrays()
-
-    def laying_into(self, arrays: Arrays) -> "Reader":
-        """Another one that puts its batches there."""
-        reader = Reader(self.mixture, budget=self.budget, sample_rate=self.sample_rate, keep_bytes=self._keep_bytes)
-        reader._arrays = arrays
-        return reader
+        self._arrays = arrays or Arrays()
 
     def __getitem__(self, planned: Plan) -> Batch | ValueError:
         """The sound and words of a plan. Draws that cannot be read are named in the batch, with the reason.
